@@ -1,0 +1,98 @@
+"""Decayed counts of views, carts and purchases by item, category and brand: a fold of one partition's log."""
+
+import struct
+
+from worker.contract.events import ClickEvent
+from worker.contract.features import FeatureSpec
+
+#: Per bucket: views, carts, purchases, and the event time (ms) that they are decayed to.
+_CELL = struct.Struct("<fffq")
+#: Cells written together in one changelog record: small, as a batch touches few; not one, as keys cost too.
+BLOCK_CELLS = 16
+BLOCK_BYTES = BLOCK_CELLS * _CELL.size
+
+#: What an event of a type adds to (views, carts, purchases); other types add nothing.
+WEIGHTS: dict[str, tuple[float, float, float]] = {
+    "view": (1.0, 0.0, 0.0),
+    "cart": (0.0, 1.0, 0.0),
+    "purchase": (0.0, 0.0, 1.0),
+}
+_NOTHING = (0.0, 0.0, 0.0)
+
+Counts = tuple[float, float, float]
+
+
+def decayed(counts: Counts, since_ms: int, half_life_s: float) -> Counts:
+    """Counts `since_ms` milliseconds later. Time that runs backwards decays nothing."""
+    if since_ms <= 0:
+        return counts
+    keep: float = 0.5 ** (since_ms / 1000.0 / half_life_s)
+    return counts[0] * keep, counts[1] * keep, counts[2] * keep
+
+
+class Counters:
+    """The counts of one partition. Memory is fixed by the spec's bucket numbers."""
+
+    def __init__(self, spec: FeatureSpec) -> None:
+        self._half_life_s = spec.half_life_s
+        self._category_base = spec.item_buckets
+        self._brand_base = spec.item_buckets + spec.category_buckets
+        cells = self._brand_base + spec.brand_buckets
+        self.blocks = -(-cells // BLOCK_CELLS)
+        self._cells = bytearray(self.blocks * BLOCK_BYTES)
+        self._dirty: set[int] = set()
+
+    def read(self, codes: tuple[int, ...], at_ms: int) -> tuple[float, ...]:
+        """Counts of the event's item, category and brand at `at_ms`: nine numbers, zero where the id is missing."""
+        numbers: tuple[float, ...] = ()
+        for cell in self._addresses(codes):
+            if cell < 0:
+                numbers += _NOTHING
+            else:
+                views, carts, purchases, updated = _CELL.unpack_from(self._cells, cell * _CELL.size)
+                numbers += decayed((views, carts, purchases), at_ms - updated, self._half_life_s)
+        return numbers
+
+    def add(self, event: ClickEvent, codes: tuple[int, ...]) -> None:
+        """Count the event."""
+        weights = WEIGHTS.get(event.event_type)
+        if weights is None:
+            return
+        for cell in self._addresses(codes):
+            if cell < 0:
+                continue
+            views, carts, purchases, updated = _CELL.unpack_from(self._cells, cell * _CELL.size)
+            counts = decayed((views, carts, purchases), event.event_time - updated, self._half_life_s)
+            _CELL.pack_into(
+                self._cells,
+                cell * _CELL.size,
+                counts[0] + weights[0],
+                counts[1] + weights[1],
+                counts[2] + weights[2],
+                max(updated, event.event_time),
+            )
+            self._dirty.add(cell // BLOCK_CELLS)
+
+    def take_dirty(self) -> dict[int, bytes]:
+        """The blocks changed since the last call, by number."""
+        blocks = {number: self.block(number) for number in sorted(self._dirty)}
+        self._dirty.clear()
+        return blocks
+
+    def block(self, number: int) -> bytes:
+        """One block's bytes, as the changelog keeps them."""
+        return bytes(self._cells[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES])
+
+    def restore(self, number: int, block: bytes) -> None:
+        """Put one block back. Raises ValueError if it cannot be a block of this spec."""
+        if not 0 <= number < self.blocks or len(block) != BLOCK_BYTES:
+            raise ValueError(f"counter block {number} of {len(block)} bytes does not fit the feature spec")
+        self._cells[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES] = block
+
+    def _addresses(self, codes: tuple[int, ...]) -> tuple[int, int, int]:
+        item, category, brand = codes[1], codes[2], codes[3]
+        return (
+            item if item else -1,
+            self._category_base + category if category else -1,
+            self._brand_base + brand if brand else -1,
+        )

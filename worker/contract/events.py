@@ -1,0 +1,120 @@
+"""What comes in (`ClickEvent`) and what goes out (`ScoreEvent`, `OutcomeEvent`), version 1."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+import msgspec
+
+EventType = Literal["view", "search", "favourite", "cart", "remove_from_cart", "purchase", "comment", "other"]
+
+#: Order is part of the feature spec: code = index + 1, and 0 is padding.
+EVENT_TYPES: tuple[str, ...] = ("view", "search", "favourite", "cart", "remove_from_cart", "purchase", "comment", "other")
+
+#: Horizons of the hazard heads, nested: each one contains the one before it.
+HORIZONS: tuple[str, ...] = ("5m", "30m", "session", "24h", "7d")
+
+#: Heads with a label per horizon.
+HAZARD_HEADS: tuple[str, ...] = ("purchase", "cart")
+
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Text = Annotated[str, msgspec.Meta(max_length=2048)]
+
+
+class ClickEvent(msgspec.Struct, frozen=True, gc=False):
+    """One click of a visitor. Unknown fields pass; null is the same as absent.
+
+    `event_time` is in milliseconds since the epoch, by the shop's clock.
+    """
+
+    event_id: Id
+    event_time: int
+    visitor_id: Id
+    event_type: EventType
+    session_id: Text | None = None
+    item_id: Text | None = None
+    category: Text | None = None
+    brand: Text | None = None
+    price: Annotated[float, msgspec.Meta(ge=0, le=1e12)] | None = None
+    currency: Text | None = None
+    quantity: Annotated[float, msgspec.Meta(ge=0, le=1e12)] | None = None
+    query: Text | None = None
+    title: Text | None = None
+    user_id: Text | None = None
+    device: Text | None = None
+    country: Text | None = None
+    referrer: Text | None = None
+    schema: Text | None = None
+
+
+class Reason(StrEnum):
+    """Why a record cannot be an event: the closed set of dead-letter reasons."""
+
+    TOMBSTONE = "tombstone"
+    EMPTY = "empty"
+    TOO_LARGE = "too_large"
+    BAD_ENCODING = "bad_encoding"
+    NOT_JSON = "not_json"
+    TOO_DEEP = "too_deep"
+    MISSING_FIELD = "missing_field"
+    WRONG_TYPE = "wrong_type"
+    UNKNOWN_EVENT_TYPE = "unknown_event_type"
+    BAD_ID = "bad_id"
+    BAD_NUMBER = "bad_number"
+    TIME_OUT_OF_RANGE = "time_out_of_range"
+    FUTURE_TIME = "future_time"
+    NULL_KEY = "null_key"
+    KEY_MISMATCH = "key_mismatch"
+
+
+class InvalidRecord(msgspec.Struct, frozen=True):
+    """A record that is no event: goes to the dead letters whole."""
+
+    reason: Reason
+    detail: str
+
+
+class ScoreEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One score of one event. `score_id` is `topic:partition:offset` of the event, so a copy has the same id.
+
+    `age_ms` is measured from the record's Kafka timestamp. `position` counts the session's events known when the
+    score was made, this one included. `scores` holds `purchase` and `cart` (probability by horizon), `churn`
+    (probability that the session ends here) and `next_type` (probability by type).
+    """
+
+    score_id: str
+    event_id: str
+    visitor_id: str
+    session_id: str
+    position: int
+    event_time: int
+    scored_at: int
+    age_ms: int
+    deadline_met: bool
+    model: str
+    version: str
+    path: Literal["model", "fallback"]
+    input_hash: str
+    scores: dict[str, dict[str, float] | float]
+    next_items: list[tuple[str, float]] | None = None
+
+
+class OutcomeEvent(msgspec.Struct, frozen=True):
+    """What really happened after a score, for one head and horizon. `outcome_id` is `score_id/head/horizon`.
+
+    `label` is None when `censored`. `time_to_event_s` is None when nothing happened in the horizon.
+    `p`, `version` and `path` repeat what the score said, so that quality needs no second join.
+    """
+
+    outcome_id: str
+    score_id: str
+    event_id: str
+    visitor_id: str
+    head: Literal["purchase", "cart", "churn"]
+    horizon: Literal["5m", "30m", "session", "24h", "7d"]
+    label: int | None
+    censored: bool
+    time_to_event_s: float | None
+    event_time: int
+    p: float
+    version: str
+    path: Literal["model", "fallback"]

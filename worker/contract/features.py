@@ -1,0 +1,142 @@
+"""What the model sees of an event: one fixed row, and how rows become `ModelInputs`.
+
+A row holds raw values; scaling, logarithms and treatment of missing values live inside the model graph.
+"""
+
+import functools
+import hashlib
+import math
+import struct
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from worker.contract.events import EVENT_TYPES, ClickEvent
+
+if TYPE_CHECKING:
+    from worker.contract.session import Session
+
+#: Integer features of a row. 0 is padding or missing; hour is 1..24 and weekday 1..7 (Monday 1), both UTC.
+CODES: tuple[str, ...] = ("type", "item", "category", "brand", "hour", "weekday")
+
+#: Real features of a row, in raw units: currency, seconds, counts. NaN is missing (price, since_visit_s).
+#: Counts decay by the spec's half-life and leave out the event itself.
+NUMBERS: tuple[str, ...] = (
+    "price", "gap_s", "elapsed_s", "position", "repeats",
+    "visitor_views", "visitor_carts", "visitor_purchases", "since_visit_s",
+    "item_views", "item_carts", "item_purchases",
+    "category_views", "category_carts", "category_purchases",
+    "brand_views", "brand_carts", "brand_purchases",
+)  # fmt: skip
+
+_IDENTITY = "qQqQ"  # event_time, event_hash, offset, chain
+ROW_STRUCT = struct.Struct(f"<{_IDENTITY}{len(CODES)}i{len(NUMBERS)}f")
+ROW = np.dtype(
+    [
+        ("event_time", "<i8"),
+        ("event_hash", "<u8"),
+        ("offset", "<i8"),
+        ("chain", "<u8"),
+        ("codes", "<i4", (len(CODES),)),
+        ("numbers", "<f4", (len(NUMBERS),)),
+    ]
+)
+#: Where the bytes that the model sees begin in a row; what lies before only says which event it is.
+VISIBLE = struct.calcsize(f"<{_IDENTITY}")
+assert ROW.itemsize == ROW_STRUCT.size
+
+#: Lengths are padded to a multiple of this, so that the model server sees few shapes.
+_LENGTH_STEP = 8
+
+TYPE_CODE: dict[str, int] = {name: code for code, name in enumerate(EVENT_TYPES, start=1)}
+
+
+class FeatureSpec(msgspec.Struct, frozen=True):
+    """Everything that decides a row's content. A version of the model names the spec that it was trained with."""
+
+    version: int = 1
+    window: int = 64
+    item_buckets: int = 4096
+    category_buckets: int = 512
+    brand_buckets: int = 512
+    half_life_s: float = 86_400.0
+
+
+class ModelInputs(NamedTuple):
+    """One batch for the model. Sessions of different length are padded on the right with zeros.
+
+    codes   int32   [B, T, len(CODES)]
+    numbers float32 [B, T, len(NUMBERS)]
+    length  int32   [B, 1]   rows of each session, 1..T
+    """
+
+    codes: npt.NDArray[np.int32]
+    numbers: npt.NDArray[np.float32]
+    length: npt.NDArray[np.int32]
+
+
+def encode(sessions: "Sequence[Session]") -> ModelInputs:
+    """The sessions' windows as model inputs. A session's own part never depends on the rest of the batch."""
+    return encode_rows([session.rows for session in sessions])
+
+
+def encode_rows(windows: Sequence[bytes]) -> ModelInputs:
+    """Windows of packed rows (each a multiple of `ROW.itemsize` bytes) as model inputs."""
+    lengths = np.array([len(window) // ROW.itemsize for window in windows], np.int32)
+    longest = max(int(lengths.max(initial=1)), 1)
+    steps = -(-longest // _LENGTH_STEP) * _LENGTH_STEP
+    rows = np.frombuffer(b"".join(windows), ROW)  # [sum of lengths]
+    inside = np.arange(steps) < lengths[:, None]  # [B, T]
+    codes = np.zeros((len(windows), steps, len(CODES)), np.int32)
+    numbers = np.zeros((len(windows), steps, len(NUMBERS)), np.float32)
+    codes[inside] = rows["codes"]
+    numbers[inside] = rows["numbers"]
+    return ModelInputs(codes, numbers, lengths[:, None])
+
+
+def event_codes(event: ClickEvent, spec: FeatureSpec) -> tuple[int, ...]:
+    """The integer features of an event, in the order of `CODES`."""
+    hour, weekday = _clock(event.event_time // 3_600_000)
+    return (
+        TYPE_CODE[event.event_type],
+        bucket("item", event.item_id, spec.item_buckets),
+        bucket("category", event.category, spec.category_buckets),
+        bucket("brand", event.brand, spec.brand_buckets),
+        hour,
+        weekday,
+    )
+
+
+@functools.lru_cache(maxsize=200_000)
+def bucket(kind: str, value: str | None, buckets: int) -> int:
+    """A stable bucket 1..buckets-1 for an id, keyed by its kind; 0 when it is missing."""
+    if not value:
+        return 0
+    return 1 + hash64(kind, value) % (buckets - 1)
+
+
+def hash64(kind: str, value: str) -> int:
+    """A stable 64-bit hash of a text, keyed by what kind of text it is."""
+    # Lone surrogates cannot come from JSON that was decoded, but ids made in code may hold them.
+    data = value.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8, key=kind.encode()).digest(), "little")
+
+
+def chain_hash(before: int, visible: bytes) -> int:
+    """The window's hash after one more row: 64 bits over the hash before and the bytes that the model sees."""
+    return int.from_bytes(hashlib.blake2b(before.to_bytes(8, "little") + visible, digest_size=8).digest(), "little")
+
+
+def price_or_nan(event: ClickEvent) -> float:
+    """The event's price in its own currency, NaN when it is missing."""
+    return math.nan if event.price is None else event.price
+
+
+@functools.lru_cache(maxsize=4096)
+def _clock(hours: int) -> tuple[int, int]:
+    at = datetime.fromtimestamp(hours * 3600, UTC)
+    return at.hour + 1, at.weekday() + 1
