@@ -1,0 +1,1 @@
+"""The parts of the simulator; `training.simulate` is the way in."""
