@@ -1,0 +1,63 @@
+"""Fixtures with genuine Kafka and Triton on free ports. Each is started once a session, and only when a test asks for it."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.local.ports import is_free
+from deploy.local.process import ProcessId
+from deploy.local.stack import LocalStack
+from deploy.local.state import read_state
+from deploy.local.topics import create_topics, standard_topics
+from worker.settings import TopicSettings
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The bootstrap address of a Kafka without topics."""
+    yield from (started.addresses.kafka for started in _started(tmp_path_factory.mktemp("kafka"), with_triton=False))
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """A Kafka with the standard topics and a Triton that serves a copy of model_repo/, as far as that has versions."""
+    for started in _started(tmp_path_factory.mktemp("stack"), with_triton=True):
+        started.create_topics(standard_topics(TopicSettings()))
+        yield started
+
+
+@pytest.fixture
+def topic_names() -> TopicSettings:
+    """Topic names that no other test uses; not made yet."""
+    unique = secrets.token_hex(4)
+    return TopicSettings(
+        clicks=f"clicks-{unique}",
+        scores=f"intent-scores-{unique}",
+        dead=f"clicks-dead-{unique}",
+        outcomes=f"intent-outcomes-{unique}",
+        changelog=f"sessions-changelog-{unique}",
+        control=f"model-control-{unique}",
+    )
+
+
+@pytest.fixture
+def topics(kafka: str, topic_names: TopicSettings) -> TopicSettings:
+    """`topic_names`, made on `kafka` with four partitions each (the control topic with one)."""
+    create_topics(kafka, standard_topics(topic_names))
+    return topic_names
+
+
+def _started(directory: Path, with_triton: bool) -> Iterator[LocalStack]:
+    """A running stack; afterwards a check that nothing of it is left."""
+    with LocalStack(directory, with_triton=with_triton, with_prometheus=False) as stack:
+        yield stack
+        state = read_state(directory)
+    assert state is not None
+    assert [name for name, process in state.children.items() if process.alive()] == []
+    assert [port for port in state.ports if not is_free(port)] == []
+    me = ProcessId.of(os.getpid())
+    assert me is not None
+    assert list(Path("/dev/shm").glob(f"inkling-{me.pid}-{me.started}-{state.ports[3]}-*")) == []
