@@ -1,0 +1,214 @@
+"""One batch from bytes to committed scores, readable top to bottom.
+
+    records -> fold_batch (decode, fold, encode) -> score -> score_records -> Delivery.publish -> finished
+
+While one batch of a partition is scored and published the next is folded; order within the partition is kept.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+from aiokafka.consumer.consumer import ConsumerRecord
+from aiokafka.structs import TopicPartition
+from structlog import get_logger
+
+from worker import __version__, metrics
+from worker.contract.codec import decode, encode
+from worker.contract.events import ClickEvent, InvalidRecord
+from worker.contract.features import FeatureSpec, ModelInputs
+from worker.contract.features import encode as encode_sessions
+from worker.contract.session import Session
+from worker.dead import dead_letter
+from worker.delivery import Delivery, Record
+from worker.lane import Lane
+from worker.scoring.base import Scores, score_event
+from worker.settings import Settings
+from worker.store import Change, PartitionState, restore
+
+log = get_logger()
+
+_ROOM_WAIT_S = 0.05
+
+
+class Scorer(Protocol):
+    """What the pipeline asks for scores. Always answers, by the fallback if need be (`scoring.guarded`)."""
+
+    async def score(self, inputs: ModelInputs) -> Scores: ...
+
+
+class FoldedBatch(NamedTuple):
+    """A batch after decode, fold and encode: B events to score, dead letters, and the state to keep."""
+
+    next_offset: int
+    newest_ms: int  # Kafka timestamp of the last record
+    events: list[ClickEvent]  # [B]
+    sessions: list[Session]  # [B] each as it was right after its event
+    records: list[ConsumerRecord]  # [B]
+    inputs: ModelInputs | None  # None when B is 0
+    dead: list[Record]
+    changes: list[Change]
+
+
+def fold_batch(state: PartitionState, records: list[ConsumerRecord], max_future_ms: int) -> FoldedBatch:
+    """Decode a partition's records and fold them into its state, in order."""
+    events, sessions, origins, dead = [], [], [], []
+    for record in records:
+        event = decode(record.value, record.key, record.timestamp, max_future_ms)
+        if isinstance(event, InvalidRecord):
+            metrics.dead_letters.labels(event.reason.value).inc()
+            dead.append(dead_letter(record, event, stage="decode", worker_version=__version__))
+            continue
+        session, outcome = state.fold.apply(event, record.offset)
+        metrics.outcomes.labels(outcome.value).inc()
+        if not outcome.changed:
+            metrics.dropped.labels(outcome.value).inc()
+            continue
+        events.append(event)
+        sessions.append(session)
+        origins.append(record)
+    next_offset = records[-1].offset + 1
+    return FoldedBatch(
+        next_offset,
+        records[-1].timestamp,
+        events,
+        sessions,
+        origins,
+        encode_sessions(sessions) if sessions else None,
+        dead,
+        state.changes(sessions, next_offset),
+    )
+
+
+def score_records(batch: FoldedBatch, scores: Scores, settings: Settings, now_ms: int) -> list[Record]:
+    """The batch's ScoreEvents as Kafka records."""
+    records: list[Record] = []
+    for row, (event, session, record) in enumerate(zip(batch.events, batch.sessions, batch.records, strict=True)):
+        # Age by the record's own timestamp: event time may run faster than the clock.
+        age_ms = max(now_ms - record.timestamp, 0)
+        score = score_event(
+            scores,
+            row,
+            event,
+            session,
+            score_id=f"{record.topic}:{record.partition}:{record.offset}",
+            scored_at=now_ms,
+            age_ms=age_ms,
+            deadline_met=age_ms <= settings.scoring.deadline_ms,
+            model=settings.model.name,
+        )
+        records.append((record.key, encode(score), []))
+    return records
+
+
+class Pipeline:
+    """Runs the walk for every partition that this worker owns: the `BatchHandler` of the scoring worker.
+
+    `failed` gets the exception when a partition cannot go on: the worker then stops rather than skip.
+    """
+
+    def __init__(
+        self, settings: Settings, spec: FeatureSpec, scorer: Scorer, delivery: Delivery, failed: "asyncio.Future[None]"
+    ) -> None:
+        self._settings = settings
+        self._spec = spec
+        self._scorer = scorer
+        self._delivery = delivery
+        self._failed = failed
+        self._room = asyncio.Event()
+        self._lanes: dict[TopicPartition, Lane[FoldedBatch]] = {}
+
+    async def assigned(self, partitions: set[TopicPartition]) -> None:
+        started = time.monotonic()
+        for tp in self._lanes.keys() - partitions:
+            await self._forget(tp)
+        new = partitions - self._lanes.keys()
+        try:
+            states = await restore(self._settings, [tp.partition for tp in new], self._spec) if new else {}
+        except Exception as error:
+            # Faust would log an exception of a rebalance callback and go on without state.
+            self._fail(error)
+            return
+        for tp in new:
+            self._lanes[tp] = self._lane(tp, states[tp.partition])
+        metrics.rebalance.observe(time.monotonic() - started)
+        log.info("partitions assigned", owned=sorted(tp.partition for tp in partitions), restored=len(new))
+
+    async def drain(self) -> None:
+        """Finish what was taken. A partition that cannot in time is given up: its owner goes on from its changelog."""
+        waits = {asyncio.ensure_future(lane.idle.wait()): tp for tp, lane in self._lanes.items()}
+        if not waits:
+            return
+        _, late = await asyncio.wait(waits, timeout=self._settings.worker.drain_s)
+        for wait in late:
+            wait.cancel()
+            log.warning("partition not drained in time, given up", partition=waits[wait].partition)
+            await self._forget(waits[wait])
+
+    def has_room(self, partition: TopicPartition) -> bool:
+        lane = self._lanes.get(partition)
+        return lane is not None and lane.has_room
+
+    async def wait_for_room(self) -> None:
+        self._room.clear()
+        try:
+            await asyncio.wait_for(self._room.wait(), _ROOM_WAIT_S)
+        except TimeoutError:
+            return
+
+    def taken(self, partition: TopicPartition) -> int:
+        return self._lanes[partition].taken
+
+    def take(self, partition: TopicPartition, records: list[ConsumerRecord]) -> None:
+        self._lanes[partition].take(records)
+
+    def finished(self) -> Mapping[TopicPartition, int]:
+        return {tp: lane.finished for tp, lane in self._lanes.items()}
+
+    async def close(self) -> None:
+        """Stop all partitions."""
+        for tp in list(self._lanes):
+            await self._forget(tp)
+
+    def _lane(self, tp: TopicPartition, state: PartitionState) -> Lane[FoldedBatch]:
+        max_future_ms = int(self._settings.session.max_future_s * 1000)
+
+        def prepare(records: list[ConsumerRecord]) -> FoldedBatch:
+            metrics.events.labels(tp.partition).inc(len(records))
+            metrics.batch_events.observe(len(records))
+            with metrics.stage.labels("fold").time():
+                batch = fold_batch(state, records, max_future_ms)
+            metrics.live_sessions.labels(tp.partition).set(len(state.fold.sessions))
+            return batch
+
+        async def finish(batch: FoldedBatch) -> None:
+            await self._finish(tp.partition, batch)
+
+        return Lane(tp, state.next_offset, prepare, finish, self._fail, self._room)
+
+    async def _finish(self, partition: int, batch: FoldedBatch) -> None:
+        scores: list[Record] = []
+        if batch.inputs is not None:
+            with metrics.stage.labels("score").time():
+                answer = await self._scorer.score(batch.inputs)
+            scores = score_records(batch, answer, self._settings, _now_ms())
+        with metrics.stage.labels("publish").time():
+            await self._delivery.publish(partition, scores, batch.dead, batch.changes)
+        now_ms = _now_ms()
+        if batch.inputs is not None:
+            metrics.scores.labels(answer.path).inc(len(scores))
+        for record in batch.records:
+            metrics.event_to_score.observe(max(now_ms - record.timestamp, 0) / 1000)
+        metrics.consumer_lag.labels(partition).set(max(now_ms - batch.newest_ms, 0) / 1000)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._failed.done():
+            self._failed.set_exception(error)
+
+    async def _forget(self, tp: TopicPartition) -> None:
+        await self._lanes.pop(tp).close()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

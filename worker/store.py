@@ -1,0 +1,150 @@
+"""Sessions and counters of a partition, and their changelog.
+
+Every batch leaves exactly one Kafka record batch in the changelog, which the broker appends as a whole or not at all:
+
+    key visitor id            value  format byte + the visitor's session
+    key 0x00 "counters" + n   value  format byte + counter block n
+    key 0x00 "position"       value  format byte + the source offset up to which all of the above is folded
+
+So what is read back always is the state at one source offset, and everything below that offset has its score:
+delivery writes here only after the scores were confirmed. Visitor ids never hold control characters, so keys never clash.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+
+import msgspec
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.structs import TopicPartition
+
+from worker import kafka, metrics
+from worker.contract.features import FeatureSpec
+from worker.contract.fold import Fold
+from worker.contract.session import Session, SessionPolicy
+from worker.errors import StateError
+from worker.settings import Settings
+
+Change = tuple[bytes, bytes]
+
+_FORMAT = b"\x01"
+_COUNTERS_KEY = b"\x00counters"
+_POSITION_KEY = b"\x00position"
+
+_encoder = msgspec.msgpack.Encoder()
+_sessions = msgspec.msgpack.Decoder(Session)
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Up to where a changelog is folded, and by which rules: a state folded by others cannot be used."""
+
+    next_offset: int
+    spec: FeatureSpec
+    policy: SessionPolicy
+
+
+_positions = msgspec.msgpack.Decoder(Position)
+
+
+class PartitionState:
+    """The fold of one partition, and up to where it goes. What lies below `next_offset` has its score."""
+
+    def __init__(self, spec: FeatureSpec, policy: SessionPolicy) -> None:
+        self.fold = Fold(spec, policy)
+        self.next_offset = 0
+
+    def changes(self, sessions: Iterable[Session], next_offset: int) -> list[Change]:
+        """The changelog records of a batch that ends before `next_offset`; the newest of each session counts."""
+        self.next_offset = next_offset
+        newest = {session.visitor_id: session for session in sessions}
+        records = [(visitor.encode(), _FORMAT + _encoder.encode(session)) for visitor, session in newest.items()]
+        for number, block in self.fold.counters.take_dirty().items():
+            records.append((_COUNTERS_KEY + number.to_bytes(4, "big"), _FORMAT + block))
+        position = Position(next_offset, self.fold.spec, self.fold.policy)
+        records.append((_POSITION_KEY, _FORMAT + _encoder.encode(position)))
+        return records
+
+    def restore(self, key: bytes, value: bytes | None) -> None:
+        """Take one changelog record. Raises StateError when it cannot be understood."""
+        if value is None:
+            self.fold.sessions.pop(key.decode(), None)
+            return
+        if value[:1] != _FORMAT:
+            raise StateError(f"changelog record has format {value[:1].hex()}, this worker knows {_FORMAT.hex()}: upgrade it")
+        try:
+            self._restore(key, value[1:])
+        except (msgspec.DecodeError, ValueError) as error:
+            raise StateError(f"changelog record {key!r} is damaged: {error}") from error
+
+    def _restore(self, key: bytes, value: bytes) -> None:
+        if key == _POSITION_KEY:
+            position = _positions.decode(value)
+            if (position.spec, position.policy) != (self.fold.spec, self.fold.policy):
+                raise StateError(
+                    "the changelog was folded with other session settings or another feature spec: "
+                    "put them back, or use another INKLING_TOPICS__CHANGELOG and consumer group"
+                )
+            self.next_offset = position.next_offset
+        elif key.startswith(_COUNTERS_KEY):
+            self.fold.counters.restore(int.from_bytes(key[len(_COUNTERS_KEY) :], "big"), value)
+        else:
+            self.fold.sessions[key.decode()] = _sessions.decode(value)
+
+
+def session_policy(settings: Settings) -> SessionPolicy:
+    """The session rules of the settings, in the contract's units."""
+    return SessionPolicy(gap_ms=int(settings.session.gap_s * 1000), grace_ms=int(settings.session.grace_s * 1000))
+
+
+async def restore(settings: Settings, partitions: Iterable[int], spec: FeatureSpec) -> dict[int, PartitionState]:
+    """Read the partitions' state back from the changelog.
+
+    Raises StateError when it is damaged, or lies behind what the group has committed: sessions would silently be lost.
+    """
+    started = time.monotonic()
+    topic = settings.topics.changelog
+    states = {partition: PartitionState(spec, session_policy(settings)) for partition in partitions}
+    consumer = AIOKafkaConsumer(**kafka.connection(settings.kafka), auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        await _read_all(consumer, {TopicPartition(topic, partition): state for partition, state in states.items()})
+    finally:
+        await consumer.stop()
+    committed = await _committed(settings)
+    for partition, state in states.items():
+        if committed.get(partition, 0) > state.next_offset:
+            raise StateError(
+                f"the changelog of partition {partition} ends at offset {state.next_offset} of {settings.topics.clicks}, but "
+                f"{committed[partition]} is committed: it was emptied or truncated. Restore the topic, or reset the offsets of "
+                f"group {settings.worker.group} to the earliest to fold the log anew"
+            )
+        metrics.recovery.observe(time.monotonic() - started)
+    return states
+
+
+async def _read_all(consumer: AIOKafkaConsumer, states: dict[TopicPartition, PartitionState]) -> None:
+    consumer.assign(list(states))
+    ends = await consumer.end_offsets(list(states))
+    await consumer.seek_to_beginning(*states)
+    unread = {tp for tp in states if ends[tp] > await consumer.position(tp)}
+    while unread:
+        batches = await consumer.getmany(*unread, timeout_ms=1000, max_records=5000)
+        for tp, records in batches.items():
+            state = states[tp]
+            for record in records:
+                if record.key is not None:
+                    state.restore(record.key, record.value)
+        # Compaction and transaction markers leave gaps: the position tells the end, not the last record.
+        unread = {tp for tp in unread if await consumer.position(tp) < ends[tp]}
+        await asyncio.sleep(0)
+
+
+async def _committed(settings: Settings) -> dict[int, int]:
+    admin = AIOKafkaAdminClient(**kafka.connection(settings.kafka))
+    await admin.start()
+    try:
+        offsets = await admin.list_consumer_group_offsets(settings.worker.group)
+    finally:
+        await admin.close()
+    return {tp.partition: value.offset for tp, value in offsets.items() if tp.topic == settings.topics.clicks}

@@ -1,0 +1,232 @@
+"""Batches out of Faust's consumer: the one file that touches Faust's internals.
+
+Faust keeps the group membership, rebalancing, seeking and the commit timer. What it does per event (streams, agents,
+acks) is replaced by one hand-over per partition and batch:
+
+    consumer thread --records--> BatchConsumer --(partition, records)--> BatchHandler
+                     <--commit--              <--next offset to commit--
+
+The rules that keep it right:
+ 1. On revoke: stop the flow, let the handler finish what it has, commit, and only then let Faust forget.
+ 2. On assign: the handler first restores a partition's state; no record is handed over before.
+ 3. After every await, generation and flow are checked again; records of an older generation are thrown away, because
+    Faust seeks every partition back to its committed offset when the flow resumes.
+ 4. So records come again. The handler says how far it has taken each partition; what lies below is skipped.
+ 5. Only offsets that the handler calls finished are committed, as ranges: gaps in the log need no care.
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol, cast
+
+import faust
+from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer.consumer import ConsumerRecord
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from faust.transport.drivers import aiokafka as driver
+from structlog import get_logger
+
+from worker import kafka
+from worker.settings import Settings
+
+log = get_logger()
+
+#: How long one fetch may wait for records, and how long the broker may hold it: short, as the set of partitions
+#: that have room is fixed for the length of a fetch.
+_FETCH_WAIT_S = 0.1
+#: Bytes a fetch may bring per partition: bounds what is prefetched.
+_FETCH_BYTES = 2 * 1024 * 1024
+
+
+class BatchHandler(Protocol):
+    """What takes the batches. All methods are called on the app's event loop."""
+
+    async def assigned(self, partitions: set[TopicPartition]) -> None:
+        """Own exactly these partitions now: restore what is new, forget what is lost."""
+
+    async def drain(self) -> None:
+        """Finish what was handed over, within a bounded time; what is not finished by then is given up."""
+
+    def has_room(self, partition: TopicPartition) -> bool:
+        """Whether a batch of the partition can be taken now."""
+
+    async def wait_for_room(self) -> None:
+        """Return when a partition may have got room, or after a short while."""
+
+    def taken(self, partition: TopicPartition) -> int:
+        """The offset below which records of the partition were already taken."""
+
+    def take(self, partition: TopicPartition, records: list[ConsumerRecord]) -> None:
+        """Take a batch: records of one partition, in order."""
+
+    def finished(self) -> Mapping[TopicPartition, int]:
+        """The next offset to commit, by partition."""
+
+
+def batch_app(settings: Settings, group: str, topics: Iterable[str], handler: BatchHandler) -> faust.App:
+    """A Faust app whose consumer hands batches of the topics to the handler.
+
+    All topics must have the same number of partitions; partition p of each is assigned together.
+    """
+    app = faust.App(
+        group,
+        env={},  # Faust's own environment variables would override what is passed here
+        broker=[f"kafka://{server}" for server in settings.kafka.bootstrap_servers.split(",")],
+        store="memory://",
+        web_enabled=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        broker_commit_interval=settings.worker.commit_interval_s,
+        broker_session_timeout=settings.worker.session_timeout_s,
+        broker_heartbeat_interval=settings.worker.session_timeout_s / 5,
+        broker_max_poll_records=settings.worker.max_batch,
+        stream_recovery_delay=0.0,
+        stream_wait_empty=False,
+    )
+    app.transport = _BatchTransport(app.conf.broker_consumer, app, settings, handler)
+    app.boot_strategy.enable_kafka_producer = False  # delivery has a producer of its own
+    for topic in topics:
+        app.topics.add(app.topic(topic, key_serializer="raw", value_serializer="raw"))
+    return app
+
+
+class _BatchConsumer(driver.Consumer):
+    """Faust's consumer, handing over batches."""
+
+    def _new_consumer_thread(self) -> "_ConsumerThread":
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    @property
+    def _handler(self) -> BatchHandler:
+        return cast(_BatchTransport, self.transport).handler
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                await self._hand_over()
+        except self.consumer_stopped_errors:
+            if not self.app.should_stop:
+                raise
+
+    async def _hand_over(self) -> None:
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow.wait())
+            return
+        generation = self.app.consumer_generation_id
+        wanted = {tp for tp in self._get_active_partitions() if self._handler.has_room(tp)}
+        if not wanted:
+            # An empty set would mean "all partitions" to the fetcher.
+            await self._handler.wait_for_room()
+            return
+        records = await self._getmany(wanted, timeout=_FETCH_WAIT_S)
+        if not self.flow_active or self.app.consumer_generation_id != generation:
+            return
+        for tp, batch in records.items():
+            taken = self._handler.taken(tp)
+            fresh = batch if batch[0].offset >= taken else [record for record in batch if record.offset >= taken]
+            if fresh:
+                self._handler.take(tp, fresh)
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        self.stop_flow()
+        await self._handler.drain()
+        # Faust drops what it knows of the partitions before its own last commit, so ours comes first.
+        await self.commit()
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition], generation_id: int = 0) -> None:
+        await self._handler.assigned(assigned)
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def on_stop(self) -> None:
+        self.stop_flow()
+        await self._handler.drain()
+        await super().on_stop()
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TopicPartition]:
+        return (tp for tp in self._handler.finished() if topics is None or tp in topics or tp.topic in topics)
+
+    def _new_offset(self, tp: TopicPartition) -> int | None:
+        return self._handler.finished().get(tp)
+
+    async def _commit_offsets(self, offsets: Mapping[TopicPartition, int], start_new_transaction: bool = True) -> bool:
+        # Stock Faust takes an offset for committed even when the commit failed; we try again at the next interval.
+        assignment = self.assignment()
+        mine = {tp: offset for tp, offset in offsets.items() if tp in assignment}
+        if not mine or not await self._commit(mine):
+            return False
+        self._committed_offset.update(mine)
+        return True
+
+    async def _commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
+        return await cast(_ConsumerThread, self._thread).commit_once(offsets)
+
+    def verify_event_path(self, now: float, tp: TopicPartition) -> None:
+        """Faust's check for stuck streams looks at streams, which we do not have. Lag is a metric of ours."""
+
+
+class _ConsumerThread(driver.AIOKafkaConsumerThread):
+    """The thread that fetches and sends heartbeats, so that CPU work on the app's loop does not starve them."""
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
+        settings = cast(_BatchTransport, transport).settings
+        conf = self.app.conf
+        self._assignor = RangePartitionAssignor
+        return AIOKafkaConsumer(
+            **kafka.connection(settings.kafka),
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            # Range puts partition p of every topic on the same member.
+            partition_assignment_strategy=[RangePartitionAssignor],
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_poll_records=conf.broker_max_poll_records,
+            max_partition_fetch_bytes=_FETCH_BYTES,
+            fetch_max_wait_ms=int(_FETCH_WAIT_S * 1000),
+            session_timeout_ms=int(conf.broker_session_timeout * 1000),
+            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+            rebalance_timeout_ms=int(settings.worker.drain_s * 2000) + 10_000,
+            metadata_max_age_ms=10_000,
+        )
+
+    async def commit_once(self, offsets: Mapping[TopicPartition, int]) -> bool:
+        """Commit; False when it did not happen. aiokafka itself retries what is worth retrying."""
+        aiokafka_offsets = {TopicPartition(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
+        try:
+            await self.call_thread(self._ensure_consumer().commit, aiokafka_offsets)
+        except (CommitFailedError, IllegalStateError):
+            return False  # the group has rebalanced: the new owner goes on from the last commit
+        except KafkaError as error:
+            log.warning("commit failed, will be tried again", error=repr(error))
+            return False
+        return True
+
+
+class _BatchTransport(driver.Transport):
+    Consumer = _BatchConsumer
+
+    def __init__(self, url: Any, app: faust.App, settings: Settings, handler: BatchHandler) -> None:
+        super().__init__(url, app)
+        self.settings = settings
+        self.handler = handler
+
+
+async def run_app(app: faust.App, stop: asyncio.Event, failed: "asyncio.Future[None]") -> None:
+    """Run the app until `stop` is set; drain and commit at the end.
+
+    A crash of the app, or an exception put into `failed`, ends it as well and is raised.
+    """
+    await app.start()
+    ends: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(app.wait_until_stopped())]
+    try:
+        await asyncio.wait([*ends, failed], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for end in ends:
+            end.cancel()
+        await app.stop()
+    if failed.done():
+        failed.result()
+    if app.crash_reason is not None:
+        raise app.crash_reason
