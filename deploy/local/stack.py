@@ -1,6 +1,5 @@
 """The whole local stack as one object: Kafka, Triton and Prometheus, started side by side and stopped without a trace."""
 
-import errno
 import os
 import shutil
 import threading
@@ -12,7 +11,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from deploy.local.errors import StackError
+from deploy.local.errors import StackError, explain
 from deploy.local.kafka import KafkaBroker
 from deploy.local.lock import DirectoryLock
 from deploy.local.ports import HOST, reserve_ports
@@ -61,6 +60,7 @@ class LocalStack:
             versions published later never change a clone. None copies nothing.
         require_model: whether a repository without any model version is an error.
         probe: see `TritonServer`.
+        topics: made before the stack counts as ready.
         cache: where jars are kept; the user's cache by default.
     """
 
@@ -74,6 +74,7 @@ class LocalStack:
         model_repository: Path | None = OWN_MODELS,
         require_model: bool = False,
         probe: Probe | None = None,
+        topics: Sequence[TopicSpec] = (),
         cache: Path | None = None,
     ) -> None:
         self.directory = directory
@@ -86,6 +87,7 @@ class LocalStack:
         self._model_source = model_repository
         self._require_model = require_model
         self._probe = probe
+        self._topics = topics
         self._cache = cache
         self._lock = DirectoryLock(directory)
         self._state: StackState | None = None
@@ -113,7 +115,7 @@ class LocalStack:
         except BaseException as error:
             self._give_up(error)
             if isinstance(error, OSError):
-                raise _explained(error, self.directory) from error
+                raise explain(error, self.directory) from error
             raise
         return self.addresses
 
@@ -133,9 +135,14 @@ class LocalStack:
         """Makes the topics that are not there yet. Raises StackError."""
         create_topics(self.addresses.kafka, specs)
 
-    def dead_parts(self) -> list[Child]:
+    def dead_parts(self) -> list[Part]:
         """The parts that ended although nobody stopped them."""
-        return [part.child for part in self._parts if part.child is not None and not part.child.running()]
+        return [part for part in self._parts if part.child is not None and not part.child.running()]
+
+    def restart(self, part: Part, progress: Progress = lambda _: None) -> None:
+        """Starts a part again on the same ports and data, whether it still runs or not. Raises StackError."""
+        part.stop()
+        self._start_part(part, progress)
 
     def __enter__(self) -> "LocalStack":
         if self._state is None:
@@ -163,6 +170,8 @@ class LocalStack:
             self._prepare_models()
             self._make_parts(reservation.ports, tell)
             self._start_parts(tell)
+        if self._topics and self.kafka is not None:
+            create_topics(self.kafka.address, self._topics)
         self._say(phase="ready", addresses=self._found_addresses())
 
     def _clean_up(self, progress: Progress) -> None:
@@ -263,9 +272,3 @@ def _check_free_space(directory: Path) -> None:
             f"only {free // 2**20} MB free on the disk of {directory}, {_LEAST_FREE_BYTES // 2**20} MB are needed: "
             "free some space, or choose another --dir"
         )
-
-
-def _explained(error: OSError, directory: Path) -> StackError:
-    if error.errno == errno.ENOSPC:
-        return StackError(f"the disk of {directory} is full: free some space, or choose another --dir")
-    return StackError(f"cannot use {error.filename or directory}: {error.strerror or error}. Mend it, or choose another --dir")
