@@ -21,7 +21,7 @@ _RECORDS_BYTES = 900_000
 _STATE_BYTES = 12_000_000
 
 #: One record to send: key, value, headers.
-Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]
 
 
 class Delivery:

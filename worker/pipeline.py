@@ -58,7 +58,7 @@ def fold_batch(state: PartitionState, records: list[ConsumerRecord], max_future_
         event = decode(record.value, record.key, record.timestamp, max_future_ms)
         if isinstance(event, InvalidRecord):
             metrics.dead_letters.labels(event.reason.value).inc()
-            dead.append(dead_letter(record, event, stage="decode", worker_version=__version__))
+            dead.append(_dead_letter(record, event))
             continue
         session, outcome = state.fold.apply(event, record.offset)
         metrics.outcomes.labels(outcome.value).inc()
@@ -208,6 +208,22 @@ class Pipeline:
 
     async def _forget(self, tp: TopicPartition) -> None:
         await self._lanes.pop(tp).close()
+
+
+def _dead_letter(record: ConsumerRecord, invalid: InvalidRecord) -> Record:
+    return dead_letter(
+        record.value,
+        record.key,
+        record.headers,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=record.timestamp,
+        reason=invalid.reason.value,
+        detail=invalid.detail,
+        stage="decode",
+        worker_version=__version__,
+    )
 
 
 def _now_ms() -> int:
