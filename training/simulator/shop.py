@@ -30,9 +30,9 @@ class State:
     """One hidden intent.
 
     `types` is the probability of each event type but purchase. `gap_mu` and `gap_sd` describe log1p of the seconds since the
-    event before: |N(gap_mu, gap_sd)|, below half an hour. `repeat` is the probability that a view shows a (new, older, same) item;
-    `stay` that a new item or a search is in the category of the event before. `proceed`, `purchase` and `end` say what follows an
-    event of a group whose `purchase_log_odds` is 0, and sum to 1.
+    event before: |N(gap_mu, gap_sd)|, below half an hour. `repeat` is the probability that a view shows a (new, older, same)
+    item; `stay` that a new item or a search is in the category of the event before. `proceed`, `purchase` and `end` say what
+    follows an event of a group whose `purchase_log_odds` is 0, and sum to 1.
     """
 
     name: str
