@@ -1,0 +1,51 @@
+# Every target installs what it needs into .venv first. A bare machine has Python 3.11 and make.
+PYTHON ?= python3.11
+BIN := .venv/bin
+UV_VERSION := 0.13.9
+
+.PHONY: install demo test check lint stack default-model lock dashboards clean tools
+
+install: .venv/.installed
+
+.venv/.installed: requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or pass PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "error: $(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3.11-venv" >&2; exit 1; }
+	@echo "installing into .venv (the first time this fetches about 3 GB, most of it for torch) ..." >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
+	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: install
+	@$(BIN)/inkling demo
+
+stack: install
+	@$(BIN)/inkling stack run
+
+test: install tools
+	@$(BIN)/python -m pytest
+
+# What only tests need and only Debian has: installed where we may, and otherwise the tests say what they skip.
+tools:
+	@deploy/debian-test-tools
+
+check: install lint
+	@$(BIN)/python -m pytest -q tests/unit
+
+lint: install
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+default-model: install
+	@$(BIN)/python -m training.default_version
+
+dashboards: install
+	@$(BIN)/python -m deploy.grafana.dashboards
+
+lock: install
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --python-version 3.11 --generate-hashes --no-emit-index-url --quiet -o requirements.lock
+
+clean:
+	rm -rf .venv .inkling .pytest_cache .mypy_cache .ruff_cache .hypothesis
