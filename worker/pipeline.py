@@ -16,14 +16,14 @@ from structlog import get_logger
 
 from worker import __version__, metrics
 from worker.contract.codec import decode, encode
-from worker.contract.events import ClickEvent, InvalidRecord
+from worker.contract.events import ClickEvent, InvalidRecord, ScoreEvent
 from worker.contract.features import FeatureSpec, ModelInputs
 from worker.contract.features import encode as encode_sessions
 from worker.contract.session import Session
 from worker.dead import dead_letter
 from worker.delivery import Delivery, Record
 from worker.lane import Lane
-from worker.scoring.base import Scores, score_event
+from worker.scoring.base import Scores, score_fields
 from worker.settings import Settings
 from worker.store import Change, PartitionState, restore
 
@@ -84,19 +84,26 @@ def fold_batch(state: PartitionState, records: list[ConsumerRecord], max_future_
 def score_records(batch: FoldedBatch, scores: Scores, settings: Settings, now_ms: int) -> list[Record]:
     """The batch's ScoreEvents as Kafka records."""
     records: list[Record] = []
+    fields = score_fields(scores)
     for row, (event, session, record) in enumerate(zip(batch.events, batch.sessions, batch.records, strict=True)):
         # Age by the record's own timestamp: event time may run faster than the clock.
         age_ms = max(now_ms - record.timestamp, 0)
-        score = score_event(
-            scores,
-            row,
-            event,
-            session,
+        score = ScoreEvent(
             score_id=f"{record.topic}:{record.partition}:{record.offset}",
+            event_id=event.event_id,
+            visitor_id=event.visitor_id,
+            session_id=session.session_id,
+            position=session.position,
+            event_time=event.event_time,
             scored_at=now_ms,
             age_ms=age_ms,
             deadline_met=age_ms <= settings.scoring.deadline_ms,
             model=settings.model.name,
+            version=scores.version,
+            path=scores.path,
+            input_hash=session.input_hash,
+            scores=fields[row],
+            next_items=None if scores.next_items is None else scores.next_items[row],
         )
         records.append((record.key, encode(score), []))
     return records
@@ -118,6 +125,7 @@ class Pipeline:
         self._failed = failed
         self._room = asyncio.Event()
         self._lanes: dict[TopicPartition, Lane[FoldedBatch]] = {}
+        self.joined = False  # whether the group has given us an assignment, be it an empty one
 
     async def assigned(self, partitions: set[TopicPartition]) -> None:
         started = time.monotonic()
@@ -132,6 +140,7 @@ class Pipeline:
             return
         for tp in new:
             self._lanes[tp] = self._lane(tp, states[tp.partition])
+        self.joined = True
         metrics.rebalance.observe(time.monotonic() - started)
         log.info("partitions assigned", owned=sorted(tp.partition for tp in partitions), restored=len(new))
 

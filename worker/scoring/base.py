@@ -1,13 +1,12 @@
 """The seam to whatever scores: one method, and the values it returns."""
 
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from worker.contract.events import EVENT_TYPES, HORIZONS, ClickEvent, ScoreEvent
+from worker.contract.events import EVENT_TYPES, HORIZONS
 from worker.contract.features import ModelInputs
-from worker.contract.session import Session
 
 Path = Literal["model", "fallback"]
 Floats = npt.NDArray[np.float32]
@@ -40,39 +39,22 @@ class Scorer(Protocol):
     async def score(self, inputs: ModelInputs, version: str) -> Scores: ...
 
 
-def score_event(
-    scores: Scores, row: int, event: ClickEvent, session: Session, *, score_id: str, scored_at: int, age_ms: int,
-    deadline_met: bool, model: str,
-) -> ScoreEvent:  # fmt: skip
-    """Row `row` of the batch as the record that goes out."""
-    return ScoreEvent(
-        score_id=score_id,
-        event_id=event.event_id,
-        visitor_id=event.visitor_id,
-        session_id=session.session_id,
-        position=session.position,
-        event_time=event.event_time,
-        scored_at=scored_at,
-        age_ms=age_ms,
-        deadline_met=deadline_met,
-        model=model,
-        version=scores.version,
-        path=scores.path,
-        input_hash=session.input_hash,
-        scores=probabilities(scores, row),
-        next_items=None if scores.next_items is None else scores.next_items[row],
-    )
+def score_fields(scores: Scores) -> list[dict[str, dict[str, float] | float]]:
+    """The `scores` field of a ScoreEvent, for every row of the batch."""
+    return [
+        {
+            "purchase": dict(zip(HORIZONS, purchase, strict=True)),
+            "cart": dict(zip(HORIZONS, cart, strict=True)),
+            "churn": churn,
+            "next_type": dict(zip(EVENT_TYPES, next_type, strict=True)),
+        }
+        for purchase, cart, churn, next_type in zip(
+            _rounded(scores.purchase), _rounded(scores.cart), _rounded(scores.churn), _rounded(scores.next_type), strict=True
+        )
+    ]
 
 
-def probabilities(scores: Scores, row: int) -> dict[str, dict[str, float] | float]:
-    """The `scores` field of a ScoreEvent."""
-    return {
-        "purchase": _named(HORIZONS, scores.purchase[row]),
-        "cart": _named(HORIZONS, scores.cart[row]),
-        "churn": round(float(scores.churn[row]), _DIGITS),
-        "next_type": _named(EVENT_TYPES, scores.next_type[row]),
-    }
-
-
-def _named(names: tuple[str, ...], values: Floats) -> dict[str, float]:
-    return {name: round(value, _DIGITS) for name, value in zip(names, values.tolist(), strict=True)}
+def _rounded(values: Floats) -> list[Any]:
+    # In double precision, so that what is printed has no more digits than asked for.
+    rounded: list[Any] = np.round(values.astype(np.float64), _DIGITS).tolist()
+    return rounded

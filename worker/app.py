@@ -1,0 +1,108 @@
+"""Composition root of the scoring worker: builds every part from the settings and runs them until told to stop."""
+
+import asyncio
+import contextlib
+import time
+
+from aiokafka.errors import KafkaError
+from structlog import get_logger
+
+from worker import metrics
+from worker.contract.features import FeatureSpec
+from worker.control import ControlFollower, Pointer
+from worker.delivery import Delivery
+from worker.errors import ConfigurationError
+from worker.http import process_routes, serve
+from worker.pipeline import Pipeline
+from worker.scoring.breaker import Breaker
+from worker.scoring.guarded import GuardedScorer
+from worker.scoring.triton import TritonScorer
+from worker.settings import Settings
+from worker.stream import batch_app, run_app
+
+log = get_logger()
+
+#: How long a worker waits for the first pointer before it says that there is none.
+_POINTER_WAIT_S = 15.0
+_LAG_CHECK_S = 0.5
+
+
+async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
+    """Score clicks until `stop` is set, then finish what was taken and commit.
+
+    Raises ConfigurationError when Kafka or a pointer cannot be had at the start, and what a partition failed with.
+    """
+    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    ready = _Readiness()
+    async with contextlib.AsyncExitStack() as parts:
+        delivery = await _delivery(settings, parts)
+        follower, scorer = await _scorer(settings, parts)
+        _check_window(settings, follower.spec)
+        pipeline = Pipeline(settings, follower.spec, scorer, delivery, failed)
+        parts.push_async_callback(pipeline.close)
+        lag = asyncio.create_task(_measure_loop_lag())
+        parts.callback(lag.cancel)
+        if settings.metrics.port:
+            server = await serve(settings.metrics.host, settings.metrics.port, process_routes(ready))
+            parts.push_async_callback(server.close)
+        app = batch_app(settings, settings.worker.group, [settings.topics.clicks], pipeline)
+        ready.pipeline = pipeline
+        log.info("worker started", version=follower.pin().version, group=settings.worker.group)
+        await run_app(app, stop, failed)
+    log.info("worker stopped")
+
+
+class _Readiness:
+    """Ready once partitions are assigned; a member without any stays a spare and says so."""
+
+    def __init__(self) -> None:
+        self.pipeline: Pipeline | None = None
+
+    def __call__(self) -> tuple[bool, str]:
+        if self.pipeline is None or not self.pipeline.joined:
+            return False, "waiting for the consumer group"
+        return True, f"{len(self.pipeline.finished())} partitions"
+
+
+async def _delivery(settings: Settings, parts: contextlib.AsyncExitStack) -> Delivery:
+    delivery = Delivery(settings)
+    # Before start: a producer that could not connect wants closing too.
+    parts.push_async_callback(delivery.stop)
+    try:
+        await delivery.start()
+    except KafkaError as error:
+        raise ConfigurationError(
+            f"no Kafka at {settings.kafka.bootstrap_servers}: start it, or set INKLING_KAFKA__BOOTSTRAP_SERVERS ({error})"
+        ) from error
+    return delivery
+
+
+async def _scorer(settings: Settings, parts: contextlib.AsyncExitStack) -> tuple[ControlFollower, GuardedScorer]:
+    deadline_s = settings.scoring.deadline_ms / 1000
+    triton = await TritonScorer.connect(settings.triton.url, settings.model.name, deadline_s, settings.scoring.max_batch)
+    parts.push_async_callback(triton.close)
+    follower = ControlFollower(settings, triton, on_change=_note_version)
+    follower.start()
+    parts.push_async_callback(follower.stop)
+    await follower.wait_first(_POINTER_WAIT_S)
+    breaker = Breaker(settings.scoring.breaker_failures, settings.scoring.breaker_reset_s, clock=time.monotonic)
+    return follower, GuardedScorer(triton, breaker, follower.pin, deadline_s)
+
+
+def _note_version(pointer: Pointer) -> None:
+    metrics.model_info.info({"name": pointer.model, "version": pointer.champion})
+    metrics.model_trained_until.set((pointer.trained_until or 0) / 1000)
+
+
+def _check_window(settings: Settings, spec: FeatureSpec) -> None:
+    if settings.session.window != spec.window:
+        raise ConfigurationError(
+            f"INKLING_SESSION__WINDOW is {settings.session.window} but the champion was trained with {spec.window}: set it so"
+        )
+
+
+async def _measure_loop_lag() -> None:
+    while True:
+        due = time.monotonic() + _LAG_CHECK_S
+        await asyncio.sleep(_LAG_CHECK_S)
+        metrics.loop_lag.observe(max(time.monotonic() - due, 0.0))
