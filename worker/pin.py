@@ -138,7 +138,5 @@ class PinKeeper:
         if self.pin is not None and self.pin.version != pin.version:
             metrics.model_swaps.inc()
         self.pointer, self.pin = pointer, pin
-        metrics.model_info.info({"model": pointer.model, "version": pointer.champion})
-        metrics.model_trained_until.set(pointer.trained_until / 1000)
         _log.info("version pinned", version=pin.version, verified=pin.verified, by=pointer.by, why=pointer.why)
         self._on_change(pointer)
