@@ -10,20 +10,27 @@ from worker.kafka import connection
 from worker.settings import KafkaSettings
 
 _POLL_MS = 500
+# For a request, and for a topic to be seen.
+_TIMEOUT_MS = 10_000
 
 
 @asynccontextmanager
 async def whole_topic(kafka: KafkaSettings, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer at the first offset of every partition. Raises KafkaError, also when there is no such topic."""
-    consumer = AIOKafkaConsumer(**connection(kafka), enable_auto_commit=False, auto_offset_reset="earliest")
+    # Named here, all its partitions are assigned at the start; `partitions_for_topic` knows nothing of a topic never asked for.
+    consumer = AIOKafkaConsumer(
+        topic,
+        **connection(kafka),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        request_timeout_ms=_TIMEOUT_MS,
+    )
     try:
         await consumer.start()
-        partitions = consumer.partitions_for_topic(topic)
-        if not partitions:
-            raise UnknownTopicOrPartitionError(f"there is no topic {topic}")
-        consumer.assign([TopicPartition(topic, partition) for partition in sorted(partitions)])
         await consumer.seek_to_beginning()
         yield consumer
+    except UnknownTopicOrPartitionError as error:
+        raise UnknownTopicOrPartitionError(f"there is no topic {topic}") from error
     finally:
         await consumer.stop()
 
