@@ -17,7 +17,7 @@ install: .venv/.installed
 	@touch $@
 
 demo: install
-	@$(BIN)/inkling demo
+	@$(BIN)/inkling demo $(if $(KEEP),--keep)
 
 stack: install
 	@$(BIN)/inkling stack run

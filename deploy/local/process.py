@@ -56,6 +56,11 @@ class ProcessId:
                 os.kill(self.pid, signal.SIGKILL)
 
 
+def guarded(command: Sequence[str]) -> list[str]:
+    """The command, killed when the thread that forks it ends."""
+    return [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), *command]
+
+
 class Child:
     """One server: started in a session of its own, logged to a file, stopped gracefully, and killed when its parent dies."""
 
@@ -123,10 +128,9 @@ class Child:
 
     def _fork(self) -> subprocess.Popen[bytes]:
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        guard = [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid())]
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [*guard, *self._command],
+                guarded(self._command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
