@@ -1,4 +1,4 @@
-"""How like real sessions those of a shop are: the same figures of both, and the calibration of the filter's p on the real ones."""
+"""How like real sessions those of a shop are: the same figures of both, and how well p is calibrated on the real ones."""
 
 import math
 from collections.abc import Sequence

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from worker.contract.events import EVENT_TYPES
+from worker.errors import ConfigurationError
 
 #: What the outcome of a state decides instead of its `types`.
 PURCHASE = "purchase"
@@ -21,8 +22,8 @@ _TOLERANCE = 1e-6
 _MIN_GAP_SD = 0.05  # a narrower state would give likelihoods that underflow
 
 
-class InvalidShop(ValueError):
-    """The parameters describe no shop. Policy: the caller reports the line and stops."""
+class InvalidShop(ConfigurationError):
+    """The parameters describe no shop, or a drift makes no sense for it."""
 
 
 @dataclass(frozen=True)
