@@ -4,7 +4,7 @@ import re
 
 import msgspec
 
-from worker.contract.events import ClickEvent, InvalidRecord, Reason
+from worker.contract.events import EVENT_TYPES, ClickEvent, InvalidRecord, Reason
 
 #: Size is checked before parsing, so that a bomb costs nothing.
 MAX_RECORD_BYTES = 256 * 1024
@@ -14,33 +14,37 @@ MAX_EVENT_TIME_MS = 4_102_444_800_000
 
 _decoder = msgspec.json.Decoder(ClickEvent)
 _encoder = msgspec.json.Encoder()
-# Control characters would break logs and keys of those who read us.
-_control = re.compile(r"[\x00-\x1f\x7f]")
+# Control characters (C0, C1) and line separators would break the logs and terminals of those who read us.
+_control = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# A high surrogate with no low one after it: cannot become text.
+_lone_surrogate = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
 
-_DETAIL_CHARS = 200
+_EVENT_TYPES = ", ".join(EVENT_TYPES)
 
 
 def decode(value: bytes | None, key: bytes | None, timestamp_ms: int, max_future_ms: int) -> ClickEvent | InvalidRecord:
     """One Kafka record as an event, or why it is none.
 
     `timestamp_ms` is the record's Kafka timestamp: an event may lie at most `max_future_ms` after it.
+    Of a field that comes twice the last one counts, as in the usual parsers, but each must be sound. Of unknown fields
+    only the syntax is looked at.
     """
     if value is None:
         return InvalidRecord(Reason.TOMBSTONE, "the record has no value")
-    if not value.strip():
-        return InvalidRecord(Reason.EMPTY, "the value is empty")
     if len(value) > MAX_RECORD_BYTES:
         return InvalidRecord(Reason.TOO_LARGE, f"{len(value)} bytes, at most {MAX_RECORD_BYTES}")
+    if not value.strip():
+        return InvalidRecord(Reason.EMPTY, "the value is empty")
     if key is None:
         return InvalidRecord(Reason.NULL_KEY, "the record has no key, so its visitor's order is lost")
     try:
         event = _decoder.decode(value)
     except msgspec.ValidationError as error:
-        return InvalidRecord(_validation_reason(str(error)), str(error)[:_DETAIL_CHARS])
+        return _invalid_event(str(error))
     except msgspec.DecodeError as error:
-        return InvalidRecord(_decode_reason(value, str(error)), str(error)[:_DETAIL_CHARS])
-    except UnicodeError as error:
-        return InvalidRecord(Reason.BAD_ENCODING, str(error)[:_DETAIL_CHARS])
+        return InvalidRecord(_syntax_reason(value, str(error)), str(error))
+    except UnicodeDecodeError as error:
+        return InvalidRecord(Reason.BAD_ENCODING, f"no UTF-8: {error.reason}")
     except RecursionError:
         return InvalidRecord(Reason.TOO_DEEP, "nested too deeply")
     return _checked(event, key, timestamp_ms, max_future_ms)
@@ -62,36 +66,31 @@ def _checked(event: ClickEvent, key: bytes, timestamp_ms: int, max_future_ms: in
             return InvalidRecord(Reason.BAD_ID, "an id holds a control character")
         if not name.strip():
             return InvalidRecord(Reason.BAD_ID, "an id is blank")
-    try:
-        visitor = event.visitor_id.encode()
-    except UnicodeEncodeError:
-        return InvalidRecord(Reason.BAD_ID, "visitor_id is no valid Unicode")
-    if visitor != key:
+    if event.visitor_id.encode() != key:
         return InvalidRecord(Reason.KEY_MISMATCH, "the record's key is not its visitor_id")
     return event
 
 
-def _validation_reason(message: str) -> Reason:
+def _invalid_event(message: str) -> InvalidRecord:
+    """The reason for JSON that is no event. msgspec has one exception for all of them: only its message tells."""
+    if "Invalid enum value" in message:  # the message repeats the value
+        return InvalidRecord(Reason.UNKNOWN_EVENT_TYPE, f"event_type is none of {_EVENT_TYPES}")
     if "missing required field" in message:
-        return Reason.MISSING_FIELD
-    if "Invalid enum value" in message:
-        return Reason.UNKNOWN_EVENT_TYPE
-    if "length" in message:
-        return Reason.BAD_ID
-    if "`float`" in message and ("<=" in message or ">=" in message):
-        return Reason.BAD_NUMBER
-    if "out of range" in message:
-        return Reason.BAD_NUMBER
-    return Reason.WRONG_TYPE
+        reason = Reason.MISSING_FIELD
+    elif "length" in message:
+        reason = Reason.BAD_ID if "$.event_id" in message or "$.visitor_id" in message else Reason.TOO_LONG
+    elif "<=" in message or ">=" in message or "out of range" in message:
+        reason = Reason.BAD_NUMBER
+    else:
+        reason = Reason.WRONG_TYPE
+    return InvalidRecord(reason, message)
 
 
-def _decode_reason(value: bytes, message: str) -> Reason:
+def _syntax_reason(value: bytes, message: str) -> Reason:
     try:
         value.decode()
     except UnicodeDecodeError:
         return Reason.BAD_ENCODING
-    if "surrogate" in message:
+    if "surrogate" in message or _lone_surrogate.search(value):
         return Reason.BAD_ENCODING
-    if "out of range" in message:
-        return Reason.BAD_NUMBER
     return Reason.NOT_JSON

@@ -2,7 +2,7 @@
 
 import struct
 
-from worker.contract.events import ClickEvent
+from worker.contract.events import EVENT_TYPES, ClickEvent
 from worker.contract.features import FeatureSpec
 
 #: Per bucket: views, carts, purchases, and the event time (ms) that they are decayed to.
@@ -11,15 +11,15 @@ _CELL = struct.Struct("<fffq")
 BLOCK_CELLS = 16
 BLOCK_BYTES = BLOCK_CELLS * _CELL.size
 
-#: What an event of a type adds to (views, carts, purchases); other types add nothing.
-WEIGHTS: dict[str, tuple[float, float, float]] = {
+Counts = tuple[float, float, float]
+
+_NOTHING = (0.0, 0.0, 0.0)
+#: What an event of a type adds to (views, carts, purchases).
+WEIGHTS: dict[str, Counts] = dict.fromkeys(EVENT_TYPES, _NOTHING) | {
     "view": (1.0, 0.0, 0.0),
     "cart": (0.0, 1.0, 0.0),
     "purchase": (0.0, 0.0, 1.0),
 }
-_NOTHING = (0.0, 0.0, 0.0)
-
-Counts = tuple[float, float, float]
 
 
 def decayed(counts: Counts, since_ms: int, half_life_s: float) -> Counts:
@@ -55,8 +55,8 @@ class Counters:
 
     def add(self, event: ClickEvent, codes: tuple[int, ...]) -> None:
         """Count the event."""
-        weights = WEIGHTS.get(event.event_type)
-        if weights is None:
+        weights = WEIGHTS[event.event_type]
+        if weights is _NOTHING:
             return
         for cell in self._addresses(codes):
             if cell < 0:

@@ -18,6 +18,9 @@ HAZARD_HEADS: tuple[str, ...] = ("purchase", "cart")
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Text = Annotated[str, msgspec.Meta(max_length=2048)]
+#: Anything that fits 64 bits; which times are plausible is the codec's business.
+Milliseconds = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Amount = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 
 
 class ClickEvent(msgspec.Struct, frozen=True, gc=False):
@@ -27,16 +30,16 @@ class ClickEvent(msgspec.Struct, frozen=True, gc=False):
     """
 
     event_id: Id
-    event_time: int
+    event_time: Milliseconds
     visitor_id: Id
     event_type: EventType
     session_id: Text | None = None
     item_id: Text | None = None
     category: Text | None = None
     brand: Text | None = None
-    price: Annotated[float, msgspec.Meta(ge=0, le=1e12)] | None = None
+    price: Amount | None = None
     currency: Text | None = None
-    quantity: Annotated[float, msgspec.Meta(ge=0, le=1e12)] | None = None
+    quantity: Amount | None = None
     query: Text | None = None
     title: Text | None = None
     user_id: Text | None = None
@@ -47,7 +50,10 @@ class ClickEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reason(StrEnum):
-    """Why a record cannot be an event: the closed set of dead-letter reasons."""
+    """Why a record cannot be an event: the closed set of dead-letter reasons.
+
+    BAD_ID is about event_id and visitor_id (length, blank, control characters), TOO_LONG about every other text.
+    """
 
     TOMBSTONE = "tombstone"
     EMPTY = "empty"
@@ -59,6 +65,7 @@ class Reason(StrEnum):
     WRONG_TYPE = "wrong_type"
     UNKNOWN_EVENT_TYPE = "unknown_event_type"
     BAD_ID = "bad_id"
+    TOO_LONG = "too_long"
     BAD_NUMBER = "bad_number"
     TIME_OUT_OF_RANGE = "time_out_of_range"
     FUTURE_TIME = "future_time"
@@ -67,7 +74,7 @@ class Reason(StrEnum):
 
 
 class InvalidRecord(msgspec.Struct, frozen=True):
-    """A record that is no event: goes to the dead letters whole."""
+    """A record that is no event: goes to the dead letters whole. `detail` never repeats what the record holds."""
 
     reason: Reason
     detail: str

@@ -56,7 +56,10 @@ TYPE_CODE: dict[str, int] = {name: code for code, name in enumerate(EVENT_TYPES,
 
 
 class FeatureSpec(msgspec.Struct, frozen=True):
-    """Everything that decides a row's content. A version of the model names the spec that it was trained with."""
+    """Everything that decides a row's content. A version of the model names the spec that it was trained with.
+
+    Raises ValueError for a window or bucket number below 2, or a half-life that is not positive.
+    """
 
     version: int = 1
     window: int = 64
@@ -64,6 +67,12 @@ class FeatureSpec(msgspec.Struct, frozen=True):
     category_buckets: int = 512
     brand_buckets: int = 512
     half_life_s: float = 86_400.0
+
+    def __post_init__(self) -> None:
+        if min(self.window, self.item_buckets, self.category_buckets, self.brand_buckets) < 2:
+            raise ValueError("a feature spec's window and bucket numbers must be at least 2")
+        if not self.half_life_s > 0:
+            raise ValueError(f"a feature spec's half-life must be positive, not {self.half_life_s}")
 
 
 class ModelInputs(NamedTuple):
@@ -111,12 +120,20 @@ def event_codes(event: ClickEvent, spec: FeatureSpec) -> tuple[int, ...]:
     )
 
 
-@functools.lru_cache(maxsize=200_000)
 def bucket(kind: str, value: str | None, buckets: int) -> int:
     """A stable bucket 1..buckets-1 for an id, keyed by its kind; 0 when it is missing."""
     if not value:
         return 0
+    # A cache of long ids would be bounded in number, not in memory.
+    return _cached_bucket(kind, value, buckets) if len(value) <= _CACHED_CHARS else _bucket(kind, value, buckets)
+
+
+def _bucket(kind: str, value: str, buckets: int) -> int:
     return 1 + hash64(kind, value) % (buckets - 1)
+
+
+_CACHED_CHARS = 64
+_cached_bucket = functools.lru_cache(maxsize=100_000)(_bucket)
 
 
 def hash64(kind: str, value: str) -> int:

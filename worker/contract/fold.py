@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from worker.contract.counters import Counters
 from worker.contract.events import ClickEvent
-from worker.contract.features import FeatureSpec, event_codes
-from worker.contract.session import Outcome, Session, SessionPolicy
+from worker.contract.features import FeatureSpec, event_codes, hash64
+from worker.contract.session import Arrival, Outcome, Session, SessionPolicy
 
 
 class Step(NamedTuple):
@@ -36,7 +36,8 @@ class Fold:
         before = self.sessions.get(event.visitor_id) or Session(event.visitor_id)
         codes = event_codes(event, self.spec)
         shared = self.counters.read(codes, event.event_time)
-        session, outcome = before.append(event, offset, codes, shared, self.spec, self.policy)
+        arrival = Arrival(event, hash64("event", event.event_id), offset, codes, shared)
+        session, outcome = before.append(arrival, self.spec, self.policy)
         if outcome.changed:
             self.sessions[event.visitor_id] = session
             self.counters.add(event, codes)

@@ -2,32 +2,18 @@
 
 import math
 from enum import Enum
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
+from worker.contract import window
 from worker.contract.counters import WEIGHTS, Counts, decayed
 from worker.contract.events import ClickEvent
-from worker.contract.features import (
-    CODES,
-    NUMBERS,
-    ROW,
-    ROW_STRUCT,
-    VISIBLE,
-    FeatureSpec,
-    chain_hash,
-    hash64,
-    price_or_nan,
-)
+from worker.contract.features import CODES, ROW, ROW_STRUCT, FeatureSpec, hash64, price_or_nan
+from worker.contract.window import ROW_BYTES
 
-_ROW_BYTES = ROW.itemsize
-_FIRST_CODE = 4  # fields of a row before its codes
-_FIRST_NUMBER = _FIRST_CODE + len(CODES)
-_ITEM = _FIRST_CODE + CODES.index("item")
-_GAP, _ELAPSED, _POSITION, _REPEATS = (
-    _FIRST_NUMBER + NUMBERS.index(name) for name in ("gap_s", "elapsed_s", "position", "repeats")
-)
-_CHAIN = 3
+_ITEM = CODES.index("item")
 
 
 class Outcome(Enum):
@@ -46,10 +32,31 @@ class Outcome(Enum):
 
 
 class SessionPolicy(msgspec.Struct, frozen=True):
-    """When a session ends, how late an event may be, both in ms of event time."""
+    """When a session ends and how late an event may be, both in ms of event time.
+
+    Raises ValueError unless 0 <= grace_ms < gap_ms: an event later than the gap could belong to a session that is over.
+    """
 
     gap_ms: int = 1_800_000
     grace_ms: int = 300_000
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.grace_ms < self.gap_ms:
+            raise ValueError(f"a session's grace period ({self.grace_ms} ms) must be shorter than its gap ({self.gap_ms} ms)")
+
+
+class Arrival(NamedTuple):
+    """An event as it reaches its session.
+
+    `offset` is where it stands in the partition's log, `codes` are its integer features (`features.event_codes`)
+    and `shared` the partition's counts for it (`Counters.read`).
+    """
+
+    event: ClickEvent
+    event_hash: int
+    offset: int
+    codes: tuple[int, ...]
+    shared: tuple[float, ...]
 
 
 class Session(msgspec.Struct, frozen=True, array_like=True):
@@ -74,123 +81,75 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
     @property
     def input_hash(self) -> str:
         """The hash of exactly what the model sees of this session: 16 hex digits."""
-        return self.rows[-_ROW_BYTES + 24 : -_ROW_BYTES + 32][::-1].hex()
+        return window.last_chain(self.rows)[::-1].hex()
 
-    def append(
-        self,
-        event: ClickEvent,
-        offset: int,
-        codes: tuple[int, ...],
-        shared: tuple[float, ...],
-        spec: FeatureSpec,
-        policy: SessionPolicy,
-    ) -> tuple["Session", Outcome]:
-        """The session with the event in it, and what the event did.
-
-        `codes` are the event's integer features and `shared` the partition's counts (`Counters.read`).
-        """
-        event_hash = hash64("event", event.event_id)
-        if self.position and event_hash in np.frombuffer(self.rows, ROW)["event_hash"]:
+    def append(self, arrival: Arrival, spec: FeatureSpec, policy: SessionPolicy) -> tuple["Session", Outcome]:
+        """The session with the event in it, and what the event did."""
+        ahead_ms = arrival.event.event_time - self.last_ms
+        if window.holds(self.rows, arrival.event_hash):
             return self, Outcome.DUPLICATE
-        if not self.position or event.event_time - self.last_ms >= policy.gap_ms:
-            return self._begin(event, event_hash, offset, codes, shared, spec), Outcome.NEW_SESSION
-        if event.event_time >= self.last_ms:
-            return self._extend(event, event_hash, offset, codes, shared, spec), Outcome.APPENDED
-        if self._out_of_reach(event.event_time, policy):
+        if not self.position or ahead_ms >= policy.gap_ms:
+            return self._begin(arrival, spec), Outcome.NEW_SESSION
+        if ahead_ms >= 0:
+            return self._extend(arrival, spec), Outcome.APPENDED
+        if -ahead_ms > policy.grace_ms or self._lost_before(arrival.event.event_time):
             return self, Outcome.TOO_LATE
-        return self._repair(event, event_hash, offset, codes, shared, spec), Outcome.LATE
+        return self._repair(arrival, spec), Outcome.LATE
 
-    def _begin(
-        self,
-        event: ClickEvent,
-        event_hash: int,
-        offset: int,
-        codes: tuple[int, ...],
-        shared: tuple[float, ...],
-        spec: FeatureSpec,
-    ) -> "Session":
+    def _begin(self, arrival: Arrival, spec: FeatureSpec) -> "Session":
+        start_ms = arrival.event.event_time
         fresh = Session(
             visitor_id=self.visitor_id,
-            session_id=f"{hash64('session', f'{self.visitor_id}|{event.event_time}'):016x}",
-            started_ms=event.event_time,
-            last_ms=event.event_time,
+            session_id=f"{hash64('session', f'{self.visitor_id}|{start_ms}'):016x}",
+            started_ms=start_ms,
+            last_ms=start_ms,
             previous_end_ms=self.last_ms if self.position else None,
             counts=self.counts,
             counted_ms=self.counted_ms,
         )
-        return fresh._extend(event, event_hash, offset, codes, shared, spec)
+        return fresh._extend(arrival, spec)
 
-    def _extend(
-        self,
-        event: ClickEvent,
-        event_hash: int,
-        offset: int,
-        codes: tuple[int, ...],
-        shared: tuple[float, ...],
-        spec: FeatureSpec,
-    ) -> "Session":
+    def _extend(self, arrival: Arrival, spec: FeatureSpec) -> "Session":
         rows = self.rows
-        if len(rows) >= spec.window * _ROW_BYTES:
-            rows = _chained(rows[spec.window // 2 * _ROW_BYTES :])
-        repeats = _repeats(rows, codes[CODES.index("item")])
-        numbers = self._numbers(event, event.event_time - self.last_ms, self.position + 1, repeats, shared, spec)
-        row = ROW_STRUCT.pack(event.event_time, event_hash, offset, 0, *codes, *numbers)
-        return self._with(rows + _linked(_last_chain(rows), row), event, spec)
+        if len(rows) >= spec.window * ROW_BYTES:
+            rows = window.halved(rows, spec.window)
+        counts = self._counts_at(arrival.event.event_time, spec)
+        row = self._row(arrival, arrival.event.event_time - self.last_ms, rows, counts)
+        return self._with(window.extended(rows, row), arrival.event, counts)
 
-    def _repair(
-        self,
-        event: ClickEvent,
-        event_hash: int,
-        offset: int,
-        codes: tuple[int, ...],
-        shared: tuple[float, ...],
-        spec: FeatureSpec,
-    ) -> "Session":
-        """Put a late event in its place; the rows after it take note of it."""
-        times = np.frombuffer(self.rows, ROW)["event_time"]
-        place = int(np.searchsorted(times, event.event_time, side="right"))
-        earlier, later = self.rows[: place * _ROW_BYTES], self.rows[place * _ROW_BYTES :]
-        item = codes[CODES.index("item")]
-        gap_ms = event.event_time - int(times[place - 1]) if place else 0
-        position = self.position - len(times) + place + 1
-        numbers = self._numbers(event, gap_ms, position, _repeats(earlier, item), shared, spec)
-        moved = []
-        # The first event of a session moves its start; what is before the window is out of reach.
-        started_ms = min(self.started_ms, event.event_time)
-        for index, fields in enumerate(ROW_STRUCT.iter_unpack(later)):
-            row = list(fields)
-            row[_POSITION] += 1
-            row[_ELAPSED] = (row[0] - started_ms) / 1000.0
-            if index == 0:
-                row[_GAP] = (row[0] - event.event_time) / 1000.0
-            if item and row[_ITEM] == item:
-                row[_REPEATS] += 1
-            moved.append(ROW_STRUCT.pack(*row))
-        inserted = ROW_STRUCT.pack(event.event_time, event_hash, offset, 0, *codes, *numbers)
-        rows = earlier + inserted + b"".join(moved)
-        if len(rows) > spec.window * _ROW_BYTES:
-            rows = rows[spec.window // 2 * _ROW_BYTES :]
-        return self._with(_chained(rows), event, spec)
+    def _repair(self, arrival: Arrival, spec: FeatureSpec) -> "Session":
+        """Put a late event in its place."""
+        event_time = arrival.event.event_time
+        place = int(np.searchsorted(np.frombuffer(self.rows, ROW)["event_time"], event_time, side="right"))
+        counts = self._counts_at(event_time, spec)
+        row = self._row(arrival, 0, self.rows[: place * ROW_BYTES], counts)
+        rows = window.repaired(self.rows, row, place, min(self.started_ms, event_time), self.position + 1)
+        if len(rows) > spec.window * ROW_BYTES:
+            rows = window.halved(rows, spec.window)
+        return self._with(rows, arrival.event, counts)
 
-    def _numbers(
-        self, event: ClickEvent, gap_ms: int, position: int, repeats: int, shared: tuple[float, ...], spec: FeatureSpec
-    ) -> tuple[float, ...]:
-        visitor = decayed(self.counts, event.event_time - self.counted_ms, spec.half_life_s)
-        previous = self.previous_end_ms
-        return (
+    def _row(self, arrival: Arrival, gap_ms: int, earlier: bytes, counts: Counts) -> bytes:
+        """The event's row, still without its chain hash, as the next after the `earlier` ones."""
+        event, previous = arrival.event, self.previous_end_ms
+        return ROW_STRUCT.pack(
+            event.event_time,
+            arrival.event_hash,
+            arrival.offset,
+            0,
+            *arrival.codes,
             price_or_nan(event),
             gap_ms / 1000.0,
-            max(event.event_time - self.started_ms, 0) / 1000.0,
-            position,
-            repeats,
-            *visitor,
+            (event.event_time - self.started_ms) / 1000.0,
+            self.position + 1,
+            window.repeats(earlier, arrival.codes[_ITEM]),
+            *counts,
             math.nan if previous is None else (event.event_time - previous) / 1000.0,
-            *shared,
+            *arrival.shared,
         )
 
-    def _with(self, rows: bytes, event: ClickEvent, spec: FeatureSpec) -> "Session":
-        weights = WEIGHTS.get(event.event_type, (0.0, 0.0, 0.0))
-        counts = decayed(self.counts, event.event_time - self.counted_ms, spec.half_life_s)
+    def _with(self, rows: bytes, event: ClickEvent, counts: Counts) -> "Session":
+        """This session with one event more, of which `counts` tell the visitor's earlier ones."""
+        views, carts, purchases = WEIGHTS[event.event_type]
         return Session(
             visitor_id=self.visitor_id,
             session_id=self.session_id,
@@ -199,38 +158,17 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
             position=self.position + 1,
             rows=rows,
             previous_end_ms=self.previous_end_ms,
-            counts=(counts[0] + weights[0], counts[1] + weights[1], counts[2] + weights[2]),
+            counts=(counts[0] + views, counts[1] + carts, counts[2] + purchases),
             counted_ms=max(self.counted_ms, event.event_time),
         )
 
-    def _out_of_reach(self, event_time: int, policy: SessionPolicy) -> bool:
-        if self.last_ms - event_time > policy.grace_ms or self.started_ms - event_time >= policy.gap_ms:
-            return True
-        truncated = self.position * _ROW_BYTES > len(self.rows)
-        return truncated and event_time < int.from_bytes(self.rows[:8], "little", signed=True)
+    def _counts_at(self, time_ms: int, spec: FeatureSpec) -> Counts:
+        return decayed(self.counts, time_ms - self.counted_ms, spec.half_life_s)
 
+    def _lost_before(self, event_time: int) -> bool:
+        """Whether the place of an event of this time has left the window.
 
-def _repeats(rows: bytes, item: int) -> int:
-    """How often the window holds the item's bucket; 0 for a missing item."""
-    if not item or not rows:
-        return 0
-    return int(np.count_nonzero(np.frombuffer(rows, ROW)["codes"][:, CODES.index("item")] == item))
-
-
-def _last_chain(rows: bytes) -> int:
-    return int.from_bytes(rows[-_ROW_BYTES + 24 : -_ROW_BYTES + 32], "little") if rows else 0
-
-
-def _linked(before: int, row: bytes) -> bytes:
-    """The row with its chain hash, given that of the row before it."""
-    return row[:24] + chain_hash(before, row[VISIBLE:]).to_bytes(8, "little") + row[32:]
-
-
-def _chained(rows: bytes) -> bytes:
-    """The rows with their chain hashes computed anew from the first."""
-    chain, linked = 0, []
-    for start in range(0, len(rows), _ROW_BYTES):
-        row = _linked(chain, rows[start : start + _ROW_BYTES])
-        chain = _last_chain(row)
-        linked.append(row)
-    return b"".join(linked)
+        At the time of the oldest row it has too: the event may be a copy of one that left.
+        """
+        truncated = self.position * ROW_BYTES > len(self.rows)
+        return truncated and event_time <= window.first_time(self.rows)

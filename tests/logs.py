@@ -1,0 +1,63 @@
+"""Small click logs for property tests: a handful of visitors, items and times, so that everything that can meet does."""
+
+from collections.abc import Sequence
+
+from hypothesis import strategies as st
+
+from worker.contract.events import ClickEvent
+from worker.contract.features import FeatureSpec
+from worker.contract.fold import Fold, Step
+from worker.contract.session import SessionPolicy
+
+START_MS = 1_700_000_000_000
+#: Few buckets, so that ids share them; a window that fills after a few events.
+SPEC = FeatureSpec(window=6, item_buckets=6, category_buckets=4, brand_buckets=3, half_life_s=60.0)
+POLICY = SessionPolicy(gap_ms=10_000, grace_ms=4_000)
+
+_STEPS_MS = (0, 1, 700, 2_000, 3_999, 9_999, 10_000, 30_000)
+_LATENESS_MS = (0, 0, 0, 1, 700, 3_999, 4_000, 4_001, 20_000)
+_KINDS = ("view", "view", "cart", "purchase", "search")
+_ITEMS = (None, "", "lamp", "chair", "table")
+
+
+@st.composite
+def logs(
+    draw: st.DrawFn, visitors: int = 3, max_size: int = 30, steps_ms: Sequence[int] = _STEPS_MS, late: bool = True
+) -> list[ClickEvent]:
+    """A log of up to `max_size` events of some visitors, all with ids of their own; some arrive late."""
+    choice = st.tuples(
+        st.integers(0, visitors - 1),
+        st.sampled_from(steps_ms),
+        st.sampled_from(_LATENESS_MS if late else (0,)),
+        st.sampled_from(_KINDS),
+        st.sampled_from(_ITEMS),
+        st.sampled_from((None, 0.0, 9.99)),
+    )
+    events = []
+    now_ms = START_MS
+    for number, (visitor, step_ms, lateness_ms, kind, item, price) in enumerate(draw(st.lists(choice, max_size=max_size))):
+        now_ms += step_ms
+        events.append(click(f"e{number}", now_ms - lateness_ms, f"v{visitor}", kind, item, price))
+    return events
+
+
+def click(
+    event_id: str, event_time: int, visitor_id: str = "v", kind: str = "view", item: str | None = None, price: float | None = None
+) -> ClickEvent:
+    """An event; its category and brand follow from its item."""
+    return ClickEvent(
+        event_id,
+        event_time,
+        visitor_id,
+        kind,  # type: ignore[arg-type]  # the strategies take types from EVENT_TYPES
+        item_id=item,
+        category=item and item[-1],
+        brand=item and item[:1],
+        price=price,
+    )
+
+
+def folded(events: Sequence[ClickEvent], spec: FeatureSpec = SPEC, policy: SessionPolicy = POLICY) -> tuple[Fold, list[Step]]:
+    """The fold after the events, whose offsets are their places in the log, and what each did."""
+    fold = Fold(spec, policy)
+    return fold, [fold.apply(event, offset) for offset, event in enumerate(events)]
