@@ -88,13 +88,31 @@ class TritonScorer:
         except InferenceServerException:
             return False
 
-    async def reload(self) -> None:
-        """Unloads and loads the model: what brings a dead model process back. Raises a ScoringError."""
+    async def load(self) -> None:
+        """Loads the versions that the repository's config.pbtxt names, and lets go of the others. Raises a ScoringError."""
         try:
-            await self._client.unload_model(self._model, client_timeout=LOAD_TIMEOUT_S)
             await self._client.load_model(self._model, client_timeout=LOAD_TIMEOUT_S)
         except InferenceServerException as error:
             raise scoring_error(error) from error
+
+    async def reload(self) -> None:
+        """Unloads, then loads: what brings a dead model process back. Raises a ScoringError."""
+        try:
+            await self._client.unload_model(self._model, client_timeout=LOAD_TIMEOUT_S)
+        except InferenceServerException as error:
+            raise scoring_error(error) from error
+        await self.load()
+
+    async def requests_served(self) -> dict[str, int]:
+        """Requests that each loaded version was sent since it was loaded. Raises a ScoringError."""
+        try:
+            statistics = await self._client.get_inference_statistics(self._model, client_timeout=self._timeout_s)
+        except InferenceServerException as error:
+            raise scoring_error(error) from error
+        return {
+            model.version: model.inference_stats.success.count + model.inference_stats.fail.count
+            for model in statistics.model_stats
+        }
 
     async def _request(self, inputs: ModelInputs, version: str) -> Scores:
         try:
