@@ -50,7 +50,7 @@ class KafkaBroker:
             ":".join(map(str, jars)),
         ]
         if not (self._directory / "data" / "meta.properties").exists():
-            self._format([*command, "kafka.tools.StorageTool"], properties)
+            self._format([command[0], "-XX:TieredStopAtLevel=1", *command[1:], "kafka.tools.StorageTool"], properties)
         self.child = Child(self.name, [*command, "kafka.Kafka", str(properties)], self._log)
         self.child.start()
         return self.child

@@ -34,31 +34,37 @@ class ProcessId:
     @classmethod
     def of(cls, pid: int) -> "ProcessId | None":
         """The live process with this pid; None when there is none or when it is a zombie."""
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text()
-        except OSError:
-            return None
-        state, *fields = stat[stat.rindex(")") + 2 :].split()  # the command's name may hold spaces and brackets
-        return None if state in "ZX" else cls(pid, int(fields[18]))
+        found = _state_and_start(pid)
+        return None if found is None or found[0] in "ZX" else cls(pid, found[1])
 
     def alive(self) -> bool:
         """Whether this very process still runs."""
         return ProcessId.of(self.pid) == self
 
-    def kill(self) -> None:
-        """SIGKILL to its whole process group when it leads one, else to it alone. Harmless when it is gone."""
-        if not self.alive():
-            return
+    def kill_group(self) -> None:
+        """SIGKILL to the process group that it leads, also when it is gone and only others of the group are left.
+
+        Harmless when none is left. While a group has members the kernel does not give its number to a new process.
+        """
+        found = _state_and_start(self.pid)
+        if found is not None and found[1] != self.started:
+            return  # another process has the pid now
         with suppress(ProcessLookupError):
-            if os.getpgid(self.pid) == self.pid:
-                os.killpg(self.pid, signal.SIGKILL)
-            else:
-                os.kill(self.pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
 
 
 def guarded(command: Sequence[str]) -> list[str]:
     """The command, killed when the thread that forks it ends."""
     return [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), *command]
+
+
+def _state_and_start(pid: int) -> tuple[str, int] | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    state, *fields = stat[stat.rindex(")") + 2 :].split()  # the command's name may hold spaces and brackets
+    return state, int(fields[18])
 
 
 class Child:

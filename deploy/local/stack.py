@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from deploy.local.errors import StackError, explain
+from deploy.local.golden import golden_probe
 from deploy.local.kafka import KafkaBroker
 from deploy.local.lock import DirectoryLock
 from deploy.local.ports import HOST, reserve_ports
@@ -59,7 +60,7 @@ class LocalStack:
         model_repository: models and versions are copied from here to `directory`/model_repo, which is what Triton serves, so that
             versions published later never change a clone. None copies nothing.
         require_model: whether a repository without any model version is an error.
-        probe: see `TritonServer`.
+        probe: see `TritonServer`; by default every model is asked its own golden batch.
         topics: made before the stack counts as ready.
         cache: where jars are kept; the user's cache by default.
     """
@@ -195,7 +196,13 @@ class LocalStack:
         self._parts = [self.kafka]
         if self._with_triton:
             self.triton = TritonServer(
-                self.directory / "triton", logs / "triton.log", self._repository, http, grpc, metrics, self._probe
+                self.directory / "triton",
+                logs / "triton.log",
+                self._repository,
+                http,
+                grpc,
+                metrics,
+                probe=self._probe or golden_probe(self._repository),
             )
             self._parts.append(self.triton)
         if self._with_prometheus == "auto" and find_prometheus() is None:

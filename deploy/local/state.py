@@ -65,7 +65,7 @@ def sweep(directory: Path) -> list[str]:
     state = read_state(directory)
     if state is None:
         return []
-    left = {name: process for name, process in state.children.items() if process.alive()}
-    for process in left.values():
-        process.kill()
-    return list(left)
+    left = [name for name, process in state.children.items() if process.alive()]
+    for process in state.children.values():
+        process.kill_group()
+    return left

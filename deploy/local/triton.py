@@ -11,6 +11,7 @@ from deploy.local.ports import HOST
 from deploy.local.process import Child
 from deploy.local.shm import region_prefix, remove_regions
 from deploy.local.triton_files import environment, find_triton, make_backend_folder
+from worker.versions import list_versions
 
 Probe = Callable[[str], None]
 _START_TIMEOUT_S = 90  # a version's weights are read and its graph is optimised
@@ -98,13 +99,7 @@ def found_models(repository: Path) -> list[str]:
     """Names of the models in a repository with at least one numbered version."""
     if not repository.is_dir():
         return []
-    return sorted(model.name for model in repository.iterdir() if model.is_dir() and versions(model))
-
-
-def versions(model: Path) -> list[int]:
-    """The version numbers under a model's folder, ascending; 0 is none to Triton."""
-    names = [entry.name for entry in model.iterdir() if entry.is_dir()]
-    return sorted(int(name) for name in names if name.isdecimal() and int(name) > 0)
+    return sorted(model.name for model in repository.iterdir() if list_versions(model))
 
 
 def add_missing_versions(source: Path, repository: Path) -> None:
