@@ -33,14 +33,14 @@ def structure(session: Session) -> tuple[object, ...]:
     return own, *(rows[name].tolist() for name in ("event_time", "event_hash", "codes")), rows["numbers"][:, :_SHARED].tobytes()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(logs())
 def test_same_log_gives_the_same_bytes(log: list[ClickEvent]) -> None:
     """Two folds of one log hold the same bytes, whatever ran in the process before."""
     assert state(folded(log)[0]) == state(folded(log)[0])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(logs(), st.sets(st.integers(0, 29)))
 def test_stopping_and_going_on_from_a_snapshot_changes_nothing(log: list[ClickEvent], stops: set[int]) -> None:
     """Batches may end anywhere, and the next may start from the changed sessions and counter blocks read back from bytes."""
@@ -61,7 +61,7 @@ def test_stopping_and_going_on_from_a_snapshot_changes_nothing(log: list[ClickEv
     assert state(fold) == state(straight)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(logs(), st.randoms(use_true_random=False))
 def test_sessions_do_not_depend_on_other_visitors(log: list[ClickEvent], random: Random) -> None:
     """However visitors interleave, with each one's order kept, sessions differ in nothing but offsets and shared counts."""
@@ -79,7 +79,7 @@ def test_sessions_do_not_depend_on_other_visitors(log: list[ClickEvent], random:
     }
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(logs(max_size=40), st.data())
 def test_copies_change_nothing(log: list[ClickEvent], data: st.DataObject) -> None:
     """A copy of any event, at any later place, is dropped and leaves session and counters as they are.
@@ -99,7 +99,7 @@ def test_copies_change_nothing(log: list[ClickEvent], data: st.DataObject) -> No
         assert state(fold) == before
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(logs(max_size=40))
 def test_reading_the_log_again_changes_nothing(log: list[ClickEvent]) -> None:
     """A consumer group set back to the start finds its state unchanged after the second reading."""
@@ -111,7 +111,7 @@ def test_reading_the_log_again_changes_nothing(log: list[ClickEvent]) -> None:
     assert state(fold) == before
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(logs(visitors=1, steps_ms=(1, 5, 700, 2_500, 3_999), late=False, max_size=20), st.data())
 def test_late_events_end_where_their_order_would_have_led(log: list[ClickEvent], data: st.DataObject) -> None:
     """A session whose events arrived out of order, none too late, equals that of the ordered log, but for
@@ -138,7 +138,7 @@ def test_late_events_end_where_their_order_would_have_led(log: list[ClickEvent],
         np.testing.assert_array_equal(rows["numbers"][:, number], right["numbers"][:, number], name)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(logs(max_size=40))
 def test_every_step_keeps_the_session_sound(log: list[ClickEvent]) -> None:
     """After each event: rows in order of time and of different events, position up by one, times and gaps true to the rows."""
@@ -193,7 +193,7 @@ def test_window_is_anchored_by_position(window: int) -> None:
     assert set(np.diff(starts)) == {0, window // 2}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(logs(late=False, steps_ms=(0, 1, 700, 2_000)))
 def test_appending_keeps_the_rows_before(log: list[ClickEvent]) -> None:
     """What the model saw of earlier events stays as it was when more are appended: its work on them can be kept."""
@@ -205,7 +205,7 @@ def test_appending_keeps_the_rows_before(log: list[ClickEvent]) -> None:
         before[event.visitor_id] = session
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(logs(visitors=2, late=False))
 def test_numbers_equal_those_of_a_batch_oracle(log: list[ClickEvent]) -> None:
     """Sums over the whole ordered log, written down directly, give what the fold gives step by step."""
@@ -248,7 +248,7 @@ def test_dropped_events_are_not_counted() -> None:
     assert fold.counters.take_dirty() == {}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.builds(
