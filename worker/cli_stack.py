@@ -2,6 +2,8 @@
 
 import json
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,7 +52,7 @@ def up(
         addresses = state.addresses
     else:
         options = _options(port_base, partitions, models, triton, prometheus)
-        with _console().status("starting the local stack"):
+        with _log_shown(), _console().status("starting the local stack"):
             addresses = start_in_background(directory, options, _say)
     _print_addresses(directory, addresses, as_json)
 
@@ -69,7 +71,8 @@ def run(
     from deploy.local.serve import serve
 
     stack = _options(port_base, partitions, models, triton, prometheus).stack(directory)
-    serve(stack, _say, on_ready=lambda addresses: _print_addresses(directory, addresses, as_json=False))
+    with _log_shown():
+        serve(stack, _say, on_ready=lambda addresses: _print_addresses(directory, addresses, as_json=False))
 
 
 @app.command()
@@ -129,6 +132,19 @@ def _require_deploy() -> None:
         raise InklingError(
             "the local stack needs a clone of the repository and the `local` extra: pip install -e '.[local]'"
         ) from error
+
+
+@contextmanager
+def _log_shown() -> Iterator[None]:
+    """What a part logged last comes before the one line that says what is wrong."""
+    from deploy.local.errors import StackError
+
+    try:
+        yield
+    except StackError as error:
+        if error.log_tail:
+            _say(error.log_tail)
+        raise
 
 
 def _options(

@@ -7,7 +7,16 @@ from worker.errors import InklingError
 
 
 class StackError(InklingError):
-    """The local stack cannot be started, reached or stopped. One line says what is wrong and what to do; a log may follow."""
+    """The local stack cannot be started, reached or stopped. The message is one line: what is wrong and what to do.
+
+    `log_tail` holds the last lines of the part's log where there is one; a traceback shows them as well.
+    """
+
+    def __init__(self, message: str, log_tail: str = "") -> None:
+        super().__init__(message)
+        self.log_tail = log_tail
+        if log_tail:
+            self.add_note(log_tail)
 
 
 def explain(error: OSError, directory: Path) -> StackError:

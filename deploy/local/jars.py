@@ -54,8 +54,16 @@ def user_cache() -> Path:
     return (Path(root) if root else Path.home() / ".cache") / "inkling"
 
 
-def ensure_jars(lock: Path = LOCK, cache: Path | None = None, progress: Callable[[str], None] = lambda _: None) -> list[Path]:
+def ensure_jars(
+    lock: Path = LOCK,
+    cache: Path | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+    remote: str | None = None,
+) -> list[Path]:
     """The local files of the lock's jars, all verified, in the lock's order; what is missing is downloaded.
+
+    Args:
+        remote: the URL of a Maven repository to use instead of Maven Central.
 
     Any number of callers may do this at once: a download goes to a file of its own and is renamed into place when it is right.
 
@@ -69,17 +77,19 @@ def ensure_jars(lock: Path = LOCK, cache: Path | None = None, progress: Callable
     if missing:
         progress(f"downloading {len(missing)} jars of Kafka (once)")
         with ThreadPoolExecutor(_DOWNLOADS) as pool:
-            for _ in pool.map(lambda jar: _download(jar, folder), missing):
+            for _ in pool.map(lambda jar: _download(jar, folder, remote), missing):
                 pass
     return [folder / jar.filename for jar in jars]
 
 
-def _download(jar: Jar, folder: Path) -> None:
+def _download(jar: Jar, folder: Path, remote: str | None) -> None:
     from jgo.maven import MavenContext  # slow to import, and not needed when the cache is full
 
     with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as private:
         try:
-            context = MavenContext(repo_cache=Path(private), timeout=_TIMEOUT_S)
+            context = MavenContext(
+                repo_cache=Path(private), remote_repos={"given": remote} if remote else None, timeout=_TIMEOUT_S
+            )
             path = context.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
         except (OSError, RuntimeError) as error:  # requests' errors are OSErrors
             reason = str(error).partition("\n")[0]

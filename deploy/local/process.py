@@ -91,7 +91,7 @@ class Child:
         """Asks `ready` again and again until it is true.
 
         Raises:
-            StackError: the child ended, or was not ready within `timeout_s` seconds; with the last lines of its log.
+            StackError: the child ended, or was not ready within `timeout_s` seconds; with what its log says.
         """
         end = time.monotonic() + timeout_s
         while not ready():
@@ -103,8 +103,8 @@ class Child:
             time.sleep(_POLL_S)
 
     def failure(self, what: str) -> StackError:
-        """An error that names the child, says `what`, and quotes the log's last lines."""
-        return StackError(f"{self.name} {what}: {self._reason()}. Its log {self.log} ends:\n{self.log_tail()}")
+        """An error that names the child, says `what` and why by the log, and carries the log's last lines."""
+        return StackError(f"{self.name} {what}: {self._reason()} (log: {self.log})", self.log_tail())
 
     def log_tail(self, lines: int = _TAIL_LINES) -> str:
         """The last lines of the log, indented."""

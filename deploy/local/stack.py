@@ -107,7 +107,7 @@ class LocalStack:
         """Starts every part at the same time and returns when all are ready. On any failure nothing is left running.
 
         Raises:
-            StackError: what is wrong and what to do, in one line, with the end of the log where a part failed.
+            StackError: what is wrong and what to do, in one line; with the end of the log where a part failed.
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -240,7 +240,8 @@ class LocalStack:
         for part in self._parts:
             part.stop()
         if self._state is not None:
-            self._say(phase="failed", children={}, error=str(error) or type(error).__name__)
+            tail = error.log_tail if isinstance(error, StackError) else ""
+            self._say(phase="failed", children={}, error=str(error) or type(error).__name__, log_tail=tail)
         self.stop()
 
     def _say(self, **changes: object) -> None:

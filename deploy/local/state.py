@@ -32,6 +32,7 @@ class StackState(msgspec.Struct):
     addresses: Addresses | None = None
     steps: list[str] = []
     error: str | None = None
+    log_tail: str = ""
 
     def running(self) -> bool:
         """Whether it is up or coming up: its owner lives and has not ended it."""

@@ -83,7 +83,7 @@ def _wait_ready(directory: Path, supervisor: subprocess.Popen[bytes], log: Path,
             if state.phase == "ready" and state.addresses is not None:
                 return state.addresses
             if state.phase == "failed" and state.error:
-                raise StackError(state.error)
+                raise StackError(state.error, state.log_tail)
         if ended:
             last = (log.read_text(errors="replace").strip().splitlines() or [f"no message in {log}"])[-1]
             raise StackError(last.removeprefix("error: "))
