@@ -19,16 +19,15 @@ out of order (after a crash, or from a worker that was paused) by `COPY_REACH` o
 """
 
 import heapq
+from array import array
 from collections import deque
-from struct import Struct
-from struct import error as StructError
-from typing import Literal, NamedTuple, cast
+from typing import Literal, cast
 
 import msgspec
 
 from worker.contract.events import HAZARD_HEADS, HORIZONS, ClickEvent, OutcomeEvent, ScoreEvent
 from worker.contract.session import SessionPolicy
-from worker.visitor_log import VisitorLog
+from worker.visitor_log import SessionRest, VisitorLog
 
 #: Length of each horizon; a session ends by its gap, and has this as its cap.
 HORIZON_MS: dict[str, int] = {"5m": 300_000, "30m": 1_800_000, "session": 86_400_000, "24h": 86_400_000, "7d": 604_800_000}
@@ -37,16 +36,20 @@ OUTCOMES_PER_SCORE = len(HAZARD_HEADS) * len(HORIZONS) + 1
 #: By how many offsets a score may come after a later one.
 COPY_REACH = 100_000
 
+_Head = Literal["purchase", "cart", "churn"]
+_Horizon = Literal["5m", "30m", "session", "24h", "7d"]
+_HEADS = cast(tuple[_Head, ...], HAZARD_HEADS)
+_NAMES = cast(tuple[_Horizon, ...], HORIZONS)
+_LENGTH_MS = tuple(HORIZON_MS[horizon] for horizon in HORIZONS)
 _SESSION = HORIZONS.index("session")
 _CAP_MS = HORIZON_MS["session"]
-_LONGEST_MS = max(HORIZON_MS.values())
+_LONGEST_MS = max(_LENGTH_MS)
 #: Forgetting looks at every visitor, so it waits until this much event time has passed.
 _SWEEP_MS = 12 * 3_600_000
 #: The newest event time is noted every so many clicks, to know later what it was at an offset.
 _NOTE_EVERY = 1024
 _NEVER = -(2**62)
 
-_P = Struct(f"<{OUTCOMES_PER_SCORE}d")
 _CHURN = OUTCOMES_PER_SCORE - 1
 
 
@@ -76,18 +79,11 @@ class _Pending:
         self.time_ms = score.event_time
         self.version = score.version
         self.path = score.path
-        self.p = _P.pack(*_said(score))
+        self.p = array("d", _said(score))  # a third of a list's memory
         self.horizon = 0
         self.due_ms = _NEVER
         self.censored_from_ms = _NEVER  # horizons due by then are censored
         self.found: list[int | None] = [None] * len(HAZARD_HEADS)
-
-
-class _Truth(NamedTuple):
-    head: Literal["purchase", "cart", "churn"]
-    p_index: int
-    label: int | None
-    happened_ms: int | None
 
 
 class OutcomeJoin:
@@ -186,44 +182,34 @@ class OutcomeJoin:
 
     def _await(self, pending: _Pending) -> None:
         """Queue it for its horizon's end, as early as that can be."""
-        length_ms = self._gap_ms if pending.horizon == _SESSION else HORIZON_MS[HORIZONS[pending.horizon]]
+        length_ms = self._gap_ms if pending.horizon == _SESSION else _LENGTH_MS[pending.horizon]
         pending.due_ms = max(pending.due_ms, pending.time_ms + length_ms + self._grace_ms)
         heapq.heappush(self._due, (pending.due_ms, pending.offset, pending))
 
     def _mature(self, pending: _Pending, outcomes: list[OutcomeEvent]) -> None:
+        """Settle the horizon that it waits for, if that is due indeed, and queue it for the next."""
         visitor = self._visitors.get(pending.visitor_id) or VisitorLog()
-        truths: list[_Truth] = []
-        if pending.horizon == _SESSION:
-            rest = visitor.session_rest(pending.time_ms, pending.offset, self._gap_ms, self._grace_ms, _CAP_MS)
-            if rest.due_ms > pending.due_ms:
-                pending.due_ms = rest.due_ms
-                if rest.due_ms > self._newest_ms:  # the session went on
-                    heapq.heappush(self._due, (rest.due_ms, pending.offset, pending))
-                    return
-            truths.append(_Truth("churn", _CHURN, int(rest.next_ms is None), rest.next_ms))
-            later = rest.found
-        else:
-            until_ms = pending.time_ms + HORIZON_MS[HORIZONS[pending.horizon]]
-            later = tuple(
-                visitor.first_of(head, pending.time_ms, pending.offset, until_ms, pending.due_ms)
-                if pending.found[head] is None
-                else None
-                for head in range(len(HAZARD_HEADS))
-            )
-        for head, name in enumerate(HAZARD_HEADS):
-            if pending.found[head] is None:
-                pending.found[head] = later[head]
-            happened_ms = pending.found[head]
-            truths.append(
-                _Truth(
-                    cast(Literal["purchase", "cart"], name),
-                    head * len(HORIZONS) + pending.horizon,
-                    int(happened_ms is not None),
-                    happened_ms,
-                )
-            )
+        time_ms, offset, horizon = pending.time_ms, pending.offset, pending.horizon
+        rest: SessionRest | None = None
+        if horizon == _SESSION:
+            rest = visitor.session_rest(time_ms, offset, self._gap_ms, self._grace_ms, _CAP_MS)
+            pending.due_ms = max(pending.due_ms, rest.due_ms)
+            if pending.due_ms > self._newest_ms:  # the session went on
+                heapq.heappush(self._due, (pending.due_ms, offset, pending))
+                return
+        for head, known_ms in enumerate(pending.found):
+            if known_ms is not None:  # a longer horizon contains the shorter
+                continue
+            if rest is not None:
+                pending.found[head] = rest.found[head]
+            elif head in visitor.of_head:
+                until_ms = time_ms + _LENGTH_MS[horizon]
+                pending.found[head] = visitor.of_head[head].first_within(time_ms, offset, until_ms, pending.due_ms)
         if not self._is_out(pending):
-            outcomes += self._outcomes(pending, truths)
+            for head, found_ms in enumerate(pending.found):
+                outcomes.append(_outcome(pending, _HEADS[head], head * len(HORIZONS) + horizon, found_ms is not None, found_ms))
+            if rest is not None:
+                outcomes.append(_outcome(pending, "churn", _CHURN, rest.next_ms is None, rest.next_ms))
         pending.horizon += 1
         if pending.horizon < len(HORIZONS):
             self._await(pending)
@@ -238,29 +224,6 @@ class OutcomeJoin:
             and pending.offset < resume.clicks
             and pending.due_ms <= resume.newest_ms
         )
-
-    def _outcomes(self, pending: _Pending, truths: list[_Truth]) -> list[OutcomeEvent]:
-        censored = pending.due_ms <= pending.censored_from_ms
-        horizon = HORIZONS[pending.horizon]
-        p = _P.unpack(pending.p)
-        return [
-            OutcomeEvent(
-                outcome_id=f"{pending.score_id}/{truth.head}/{horizon}",
-                score_id=pending.score_id,
-                event_id=pending.event_id,
-                visitor_id=pending.visitor_id,
-                head=truth.head,
-                horizon=cast(Literal["5m", "30m", "session", "24h", "7d"], horizon),
-                label=None if censored else truth.label,
-                censored=censored,
-                time_to_event_s=None if censored or truth.happened_ms is None else (truth.happened_ms - pending.time_ms) / 1000.0,
-                event_time=pending.time_ms,
-                p=p[truth.p_index],
-                version=pending.version,
-                path=pending.path,
-            )
-            for truth in truths
-        ]
 
     def _forget(self) -> None:
         """Drop events that no pending score and no score to come can need.
@@ -280,10 +243,30 @@ class OutcomeJoin:
         self._stragglers = {offset: known for offset, known in self._stragglers.items() if offset > settled}
 
 
+def _outcome(pending: _Pending, head: _Head, p_index: int, label: bool, happened_ms: int | None) -> OutcomeEvent:
+    horizon = _NAMES[pending.horizon]
+    censored = pending.due_ms <= pending.censored_from_ms
+    return OutcomeEvent(
+        outcome_id=f"{pending.score_id}/{head}/{horizon}",
+        score_id=pending.score_id,
+        event_id=pending.event_id,
+        visitor_id=pending.visitor_id,
+        head=head,
+        horizon=horizon,
+        label=None if censored else int(label),
+        censored=censored,
+        time_to_event_s=None if censored or happened_ms is None else (happened_ms - pending.time_ms) / 1000.0,
+        event_time=pending.time_ms,
+        p=pending.p[p_index],
+        version=pending.version,
+        path=pending.path,
+    )
+
+
 def _pending(score: ScoreEvent, place: int) -> _Pending:
     try:
         return _Pending(score, place, int(score.score_id.rsplit(":", 1)[1]))
-    except (IndexError, KeyError, TypeError, ValueError, StructError) as error:
+    except (IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"score {score.score_id} cannot be joined: {error!r}") from error
 
 
