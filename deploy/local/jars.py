@@ -62,10 +62,10 @@ def ensure_jars(
 ) -> list[Path]:
     """The local files of the lock's jars, all verified, in the lock's order; what is missing is downloaded.
 
+    Any number of callers may do this at once: a download goes to a file of its own and is renamed into place when it is right.
+
     Args:
         remote: the URL of a Maven repository to use instead of Maven Central.
-
-    Any number of callers may do this at once: a download goes to a file of its own and is renamed into place when it is right.
 
     Raises:
         StackError: a jar cannot be had, or its content is not what the lock says.

@@ -11,7 +11,6 @@ HOST = "127.0.0.1"
 # Below the range from which Linux takes the near end of outgoing connections (32768 and up), so that none of those can take a
 # port between the choice and the start of its server.
 _RANGE = range(20_000, 32_000)
-_TRIES = 200
 
 
 class PortReservation:
@@ -98,7 +97,7 @@ def _each(ports: Sequence[int]) -> list[socket.socket]:
 
 def _random(count: int) -> list[socket.socket]:
     sockets: list[socket.socket] = []
-    for port in random.sample(_RANGE, _TRIES):
+    for port in random.sample(_RANGE, len(_RANGE)):
         try:
             sockets.append(_bound(port, shared=False))
         except OSError:

@@ -47,9 +47,7 @@ class PrometheusServer:
             raise StackError("no prometheus on the PATH: install it (Debian: apt-get install prometheus), or go without it")
         for job, addresses in self._targets.items():
             _write_targets(self._directory, job, addresses)
-        config = self._directory / "prometheus.yml"
-        # JSON is YAML, and needs no library to be written right.
-        config.write_text(json.dumps(_configuration(self._directory.resolve(), list(self._targets)), indent=2))
+        config = write_configuration(self._directory, list(self._targets))
         self.child = Child(
             self.name,
             [
@@ -85,6 +83,14 @@ class PrometheusServer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
+
+
+def write_configuration(directory: Path, jobs: Sequence[str]) -> Path:
+    """Writes prometheus.yml in `directory` for these jobs and the repository's rules. Returns its path."""
+    path = directory / "prometheus.yml"
+    # JSON is YAML, and needs no library to be written right.
+    path.write_text(json.dumps(_configuration(directory.resolve(), jobs), indent=2))
+    return path
 
 
 def _write_targets(directory: Path, job: str, addresses: Sequence[str]) -> None:
