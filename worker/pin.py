@@ -9,7 +9,7 @@ import structlog
 
 from worker import metrics
 from worker.contract.features import ModelInputs
-from worker.errors import ModelError, ScorerRejected, ScorerUnavailable, ScoringError
+from worker.errors import ModelError, ScorerRejected, ScoringError
 from worker.pointer import Pointer
 from worker.scoring.base import Scores
 from worker.scoring.fallback import FallbackScorer
@@ -21,9 +21,11 @@ _log = structlog.get_logger(__name__)
 #: How often a version that is in use has to prove itself, and how soon again one that could not.
 CHECK_S = 5.0
 RETRY_S = 1.0
-#: A model process that died stays dead although the server is live: after so many failed checks it is loaded anew,
-_REPAIR_AFTER = 3
-#: but not more often than this, as loading costs every worker its scores.
+#: A model process that died hangs every request although the server says ready, and only loading anew brings it back.
+#: It is given up after this many failed checks during which the server finished no request; chance keeps many workers from
+#: loading at the same time.
+_PATIENCE = (3, 5)
+#: Loading costs every worker its scores for a while, so it is not repeated at once.
 _REPAIR_EVERY_S = 30.0
 
 
@@ -33,6 +35,8 @@ class ModelServer(Protocol):
     async def score(self, inputs: ModelInputs, version: str) -> Scores: ...
 
     async def is_live(self) -> bool: ...
+
+    async def requests_served(self) -> dict[str, int]: ...
 
     async def reload(self) -> None: ...
 
@@ -58,7 +62,9 @@ class PinKeeper:
         self._switch_at = 0.0
         self._check_at = 0.0
         self._repair_at = 0.0
-        self._failures = 0
+        self._patience = random.randint(*_PATIENCE)
+        self._stuck = 0  # failed checks in a row between which nothing was served
+        self._served: dict[str, int] = {}
 
     def want(self, pointer: Pointer) -> None:
         """The newest pointer. One that this worker cannot follow is refused, loudly, and changes nothing."""
@@ -103,13 +109,11 @@ class PinKeeper:
         except ScoringError as error:
             self._check_at = self._clock() + RETRY_S
             _log.warning("model check failed", version=pin.version, reason=str(error))
-            # Neither a slow server nor one that answers wrong gets better by loading the same files anew.
-            self._failures += isinstance(error, ScorerUnavailable)
             if isinstance(error, ScorerRejected):
                 # It is there and answers wrong, or is not loaded: better the fallback. Mere trouble is the breaker's.
                 self.pin = pin._replace(verified=False)
-            if self._failures >= _REPAIR_AFTER:
-                await self._repair()
+            else:
+                await self._repair_if_dead()
             return
         self.pin = pin._replace(verified=True)
         self._proved()
@@ -118,20 +122,31 @@ class PinKeeper:
         # An answer says more than the server's word: it calls a version ready whose process is dead.
         await check(self._server, pointer.champion, Golden.from_json(pointer.golden))
 
-    async def _repair(self) -> None:
-        """Unload and load, if the server is live and it was not tried just now."""
-        if self._clock() < self._repair_at or not await self._server.is_live():
+    async def _repair_if_dead(self) -> None:
+        """Unload and load, if the server is live but its model has not finished a request for some time."""
+        if not await self._server.is_live():
+            self._stuck = 0
             return
-        # Chance keeps many workers from doing it at the same time.
-        self._repair_at = self._clock() + _REPAIR_EVERY_S * random.uniform(1, 2)
-        _log.error("the model server is live but its model is not: loading it anew")
+        served = await self._requests_served()
+        self._stuck = self._stuck + 1 if served == self._served else 1
+        self._served = served
+        if self._stuck < self._patience or self._clock() < self._repair_at:
+            return
+        self._repair_at = self._clock() + _REPAIR_EVERY_S
+        _log.error("the model server is live but its model is dead: loading it anew")
         try:
             await self._server.reload()
         except ScoringError as error:
             _log.error("loading anew failed", reason=str(error))
 
+    async def _requests_served(self) -> dict[str, int]:
+        try:
+            return await self._server.requests_served()
+        except ScoringError:
+            return {}  # nothing is loaded
+
     def _proved(self) -> None:
-        self._failures = 0
+        self._stuck = 0
         self._check_at = self._clock() + CHECK_S
 
     def _pin(self, pointer: Pointer, pin: Pin) -> None:
