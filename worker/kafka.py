@@ -1,6 +1,7 @@
 """The one place that turns settings into aiokafka arguments."""
 
 import ssl
+from pathlib import Path
 from typing import Any
 
 from aiokafka.helpers import create_ssl_context
@@ -22,12 +23,15 @@ def connection(kafka: KafkaSettings) -> dict[str, Any]:
             raise ConfigurationError("SASL needs INKLING_KAFKA__SASL_USERNAME and INKLING_KAFKA__SASL_PASSWORD_FILE")
         arguments["sasl_mechanism"] = kafka.sasl_mechanism
         arguments["sasl_plain_username"] = kafka.sasl_username
-        arguments["sasl_plain_password"] = _secret(kafka)
+        arguments["sasl_plain_password"] = _secret(kafka.sasl_password_file, "SASL_PASSWORD_FILE")
     return arguments
 
 
 def _ssl_context(kafka: KafkaSettings) -> ssl.SSLContext:
-    password = kafka.key_password.get_secret_value() if kafka.key_password else None
+    if kafka.key_file is not None and kafka.cert_file is None:
+        raise ConfigurationError("INKLING_KAFKA__KEY_FILE is the key of a certificate: set INKLING_KAFKA__CERT_FILE as well")
+    # With no password at all OpenSSL would ask for one at the terminal, and wait.
+    password = "" if kafka.key_password_file is None else _secret(kafka.key_password_file, "KEY_PASSWORD_FILE")
     try:
         context: ssl.SSLContext = create_ssl_context(
             cafile=_path(kafka.ca_file),
@@ -36,17 +40,19 @@ def _ssl_context(kafka: KafkaSettings) -> ssl.SSLContext:
             password=password,
         )
     except OSError as error:
-        raise ConfigurationError(f"cannot read a TLS file of INKLING_KAFKA__: {error}") from error
+        raise ConfigurationError(f"cannot use INKLING_KAFKA__CA_FILE, CERT_FILE or KEY_FILE: {error}") from error
     return context
 
 
-def _secret(kafka: KafkaSettings) -> str:
-    assert kafka.sasl_password_file is not None
+def _secret(path: Path, setting: str) -> str:
     try:
-        return kafka.sasl_password_file.read_text().strip()
-    except OSError as error:
-        raise ConfigurationError(f"cannot read INKLING_KAFKA__SASL_PASSWORD_FILE: {error}") from error
+        secret = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot read INKLING_KAFKA__{setting}: {error}") from error
+    if not secret:
+        raise ConfigurationError(f"INKLING_KAFKA__{setting} names an empty file: {path}")
+    return secret
 
 
-def _path(path: object) -> str | None:
+def _path(path: Path | None) -> str | None:
     return None if path is None else str(path)

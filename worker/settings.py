@@ -1,9 +1,9 @@
 """Every setting. The only reader of the environment: `INKLING_<GROUP>__<FIELD>`, else `inkling.toml`, else the default."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 
@@ -22,7 +22,7 @@ class KafkaSettings(_Group):
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
-    key_password: SecretStr | None = None
+    key_password_file: Path | None = None
 
 
 class TopicSettings(_Group):
@@ -44,6 +44,12 @@ class SessionSettings(_Group):
     grace_s: float = Field(300, ge=0)
     window: int = Field(64, ge=2)
     max_future_s: float = Field(86_400, ge=0)
+
+    @model_validator(mode="after")
+    def _grace_is_shorter_than_gap(self) -> Self:
+        if self.grace_s >= self.gap_s:
+            raise ValueError(f"grace_s ({self.grace_s:g}) must be less than gap_s ({self.gap_s:g})")
+        return self
 
 
 class TritonSettings(_Group):
