@@ -10,21 +10,18 @@ So what is read back always is the state at one source offset, and everything be
 delivery writes here only after the scores were confirmed. Visitor ids never hold control characters, so keys never clash.
 """
 
-import asyncio
 import time
 from collections.abc import Iterable
 
 import msgspec
-from aiokafka import AIOKafkaConsumer
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.structs import TopicPartition
 
-from worker import kafka, metrics
+from worker import metrics
 from worker.contract.features import FeatureSpec
 from worker.contract.fold import Fold
 from worker.contract.session import Session, SessionPolicy
 from worker.errors import StateError
 from worker.settings import Settings
+from worker.topic import committed_offsets, records_to_end, whole_topic
 
 Change = tuple[bytes, bytes]
 
@@ -103,15 +100,13 @@ async def restore(settings: Settings, partitions: Iterable[int], spec: FeatureSp
     Raises StateError when it is damaged, or lies behind what the group has committed: sessions would silently be lost.
     """
     started = time.monotonic()
-    topic = settings.topics.changelog
     states = {partition: PartitionState(spec, session_policy(settings)) for partition in partitions}
-    consumer = AIOKafkaConsumer(**kafka.connection(settings.kafka), auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        await _read_all(consumer, {TopicPartition(topic, partition): state for partition, state in states.items()})
-    finally:
-        await consumer.stop()
-    committed = await _committed(settings)
+    async with whole_topic(settings.kafka, settings.topics.changelog, list(states)) as consumer:
+        async for records in records_to_end(consumer):
+            for record in records:
+                if record.key is not None:
+                    states[record.partition].restore(record.key, record.value)
+    committed = await committed_offsets(settings.kafka, settings.worker.group, settings.topics.clicks)
     for partition, state in states.items():
         if committed.get(partition, 0) > state.next_offset:
             raise StateError(
@@ -121,30 +116,3 @@ async def restore(settings: Settings, partitions: Iterable[int], spec: FeatureSp
             )
         metrics.recovery.observe(time.monotonic() - started)
     return states
-
-
-async def _read_all(consumer: AIOKafkaConsumer, states: dict[TopicPartition, PartitionState]) -> None:
-    consumer.assign(list(states))
-    ends = await consumer.end_offsets(list(states))
-    await consumer.seek_to_beginning(*states)
-    unread = {tp for tp in states if ends[tp] > await consumer.position(tp)}
-    while unread:
-        batches = await consumer.getmany(*unread, timeout_ms=1000, max_records=5000)
-        for tp, records in batches.items():
-            state = states[tp]
-            for record in records:
-                if record.key is not None:
-                    state.restore(record.key, record.value)
-        # Compaction and transaction markers leave gaps: the position tells the end, not the last record.
-        unread = {tp for tp in unread if await consumer.position(tp) < ends[tp]}
-        await asyncio.sleep(0)
-
-
-async def _committed(settings: Settings) -> dict[int, int]:
-    admin = AIOKafkaAdminClient(**kafka.connection(settings.kafka))
-    await admin.start()
-    try:
-        offsets = await admin.list_consumer_group_offsets(settings.worker.group)
-    finally:
-        await admin.close()
-    return {tp.partition: value.offset for tp, value in offsets.items() if tp.topic == settings.topics.clicks}

@@ -25,7 +25,9 @@ from aiokafka.consumer.consumer import ConsumerRecord
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from faust.transport.consumer import Fetcher
 from faust.transport.drivers import aiokafka as driver
+from mode import Service
 from structlog import get_logger
 
 from worker import kafka
@@ -204,8 +206,20 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         return True
 
 
+class _Fetcher(Fetcher):
+    """The task around `_drain_messages`. Stock, it fails on its own error handling when stopped during a rebalance."""
+
+    @Service.task
+    async def _fetcher(self) -> None:
+        try:
+            await cast(_BatchConsumer, self.app.consumer)._drain_messages(self)
+        finally:
+            self.set_shutdown()
+
+
 class _BatchTransport(driver.Transport):
     Consumer = _BatchConsumer
+    Fetcher = _Fetcher
 
     def __init__(self, url: Any, app: faust.App, settings: Settings, handler: BatchHandler) -> None:
         super().__init__(url, app)

@@ -1,10 +1,12 @@
-"""Reading a whole topic from its beginning: no group, nothing committed."""
+"""Reading a whole topic from its beginning (no group, nothing committed), and asking what a group has committed."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import UnknownTopicOrPartitionError
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError, UnknownTopicOrPartitionError
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from worker.kafka import connection
 from worker.settings import KafkaSettings
@@ -15,11 +17,14 @@ _TIMEOUT_MS = 10_000
 
 
 @asynccontextmanager
-async def whole_topic(kafka: KafkaSettings, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer at the first offset of every partition. Raises KafkaError, also when there is no such topic."""
+async def whole_topic(
+    kafka: KafkaSettings, topic: str, partitions: Collection[int] | None = None
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer at the first offset of the partitions (all, if None). Raises KafkaError, also when there is no such topic."""
     # Named here, all its partitions are assigned at the start; `partitions_for_topic` knows nothing of a topic never asked for.
+    names = [topic] if partitions is None else []
     consumer = AIOKafkaConsumer(
-        topic,
+        *names,
         **connection(kafka),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
@@ -27,6 +32,8 @@ async def whole_topic(kafka: KafkaSettings, topic: str) -> AsyncIterator[AIOKafk
     )
     try:
         await consumer.start()
+        if partitions is not None:
+            consumer.assign([TopicPartition(topic, partition) for partition in partitions])
         await consumer.seek_to_beginning()
         yield consumer
     except UnknownTopicOrPartitionError as error:
@@ -43,3 +50,21 @@ async def records_to_end(consumer: AIOKafkaConsumer, at_once: int = 2000) -> Asy
             # Compaction and transaction markers leave gaps: the position says when the end is reached, not the last record.
             if known := [record for record in records if record.offset < ends[tp]]:
                 yield known
+
+
+# A cluster that has just started makes the topic of the offsets only when it is first asked.
+@retry(
+    retry=retry_if_exception_type((GroupCoordinatorNotAvailableError, GroupLoadInProgressError)),
+    wait=wait_fixed(0.2),
+    stop=stop_after_delay(30),
+    reraise=True,
+)
+async def committed_offsets(kafka: KafkaSettings, group: str, topic: str) -> dict[int, int]:
+    """What the group has committed of the topic, by partition; partitions without a commit are left out. Raises KafkaError."""
+    admin = AIOKafkaAdminClient(**connection(kafka))
+    await admin.start()
+    try:
+        offsets = await admin.list_consumer_group_offsets(group)
+    finally:
+        await admin.close()
+    return {tp.partition: known.offset for tp, known in offsets.items() if tp.topic == topic and known.offset >= 0}

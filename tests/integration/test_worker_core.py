@@ -1,0 +1,169 @@
+"""The worker's walk on genuine Kafka, with a constant scorer: nothing lost, nothing twice, state as a replay gives it."""
+
+import asyncio
+import os
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.corpus import bad_records, odd_records
+from tests.support.constant_worker import SPEC, run_constant_worker
+from tests.support.topics import Sent, committed, read, read_scores, send, shop_records, wait_committed
+from worker.contract.codec import decode
+from worker.contract.events import InvalidRecord
+from worker.contract.fold import Fold
+from worker.errors import StateError
+from worker.settings import KafkaSettings, Settings, TopicSettings, WorkerSettings
+from worker.store import restore, session_policy
+
+
+#: Larger records never reach a topic with Kafka's default limit.
+_KAFKA_LIMIT = 1_000_000
+
+
+@pytest.fixture
+def settings(kafka: str, topics: TopicSettings) -> Settings:
+    """Settings of a worker with topics and a group of its own."""
+    return Settings(
+        kafka=KafkaSettings(bootstrap_servers=kafka),
+        topics=topics,
+        worker=WorkerSettings(group=f"group-{topics.clicks}", max_batch=64, commit_interval_s=0.2, session_timeout_s=1.5),
+    )
+
+
+@asynccontextmanager
+async def _running(settings: Settings, delay_s: float = 0.0) -> AsyncIterator["asyncio.Task[None]"]:
+    stop = asyncio.Event()
+    task = asyncio.create_task(run_constant_worker(settings, stop, delay_s))
+    try:
+        yield task
+    finally:
+        stop.set()
+        await task
+
+
+async def _replayed(settings: Settings) -> tuple[dict[int, Fold], int]:
+    """A straight replay of the clicks, partition by partition: what state has to be, and how many events policy drops."""
+    drops = 0
+    folds = {partition: Fold(SPEC, session_policy(settings)) for partition in range(settings.topics.partitions)}
+    for record in await read(settings, settings.topics.clicks):
+        event = decode(record.value, record.key, record.timestamp, int(settings.session.max_future_s * 1000))
+        if not isinstance(event, InvalidRecord):
+            drops += not folds[record.partition].apply(event, record.offset).outcome.changed
+    return folds, drops
+
+
+async def _assert_exact(settings: Settings, sent: int) -> None:
+    """Every record has one score, dead letter or drop, copies are identical, and the changelog holds the replayed state."""
+    scores = await read_scores(settings)
+    dead = await read(settings, settings.topics.dead)
+    by_id: dict[str, set[tuple[str, str, int]]] = {}
+    for score in scores:
+        by_id.setdefault(score.score_id, set()).add((score.event_id, score.input_hash, score.position))
+    assert [score_id for score_id, values in by_id.items() if len(values) > 1] == []
+    replayed, drops = await _replayed(settings)
+    assert len(by_id) + len({dict(record.headers)["inkling-origin"] for record in dead}) + drops == sent
+    for partition, state in (await restore(settings, range(settings.topics.partitions), SPEC)).items():
+        assert dict(state.fold.sessions) == dict(replayed[partition].sessions)
+        blocks = range(state.fold.counters.blocks)
+        assert [state.fold.counters.block(n) for n in blocks] == [replayed[partition].counters.block(n) for n in blocks]
+
+
+async def test_every_record_ends_in_one_score_or_dead_letter(settings: Settings) -> None:
+    """I1 and I3: good and bad records mixed are all accounted for, and the worker goes on after each bad one."""
+    good = shop_records(300)
+    now_ms = time.time_ns() // 1_000_000
+    bad = [case for case in bad_records(now_ms) if len(case.value or b"") < _KAFKA_LIMIT]
+    odd = [(case.key, case.value) for case in odd_records(now_ms)]
+    records: list[Sent] = [*good[:500], *((case.key, case.value) for case in bad), *odd, *good[500:]]
+    sent = await send(settings, records)
+    async with _running(settings):
+        await wait_committed(settings, sent)
+    await _assert_exact(settings, sent)
+    reasons = Counter(dict(record.headers)["inkling-reason"].decode() for record in await read(settings, settings.topics.dead))
+    assert reasons == Counter(case.reason.value for case in bad)
+
+
+async def test_a_restarted_worker_goes_on_where_it_stopped(settings: Settings) -> None:
+    """SIGTERM's path drains and commits: a second worker scores the rest, and nothing is scored twice."""
+    records = shop_records(300)
+    half = await send(settings, records[: len(records) // 2])
+    async with _running(settings):
+        await wait_committed(settings, half)
+    await send(settings, records[len(records) // 2 :])
+    async with _running(settings):
+        await wait_committed(settings, len(records))
+    assert len(await read_scores(settings)) == len(records)
+    await _assert_exact(settings, len(records))
+
+
+async def test_a_stop_in_mid_stream_leaves_no_copies(settings: Settings) -> None:
+    """Draining finishes what was taken and commits it, so that the next worker repeats nothing."""
+    sent = await send(settings, shop_records(600))
+    async with _running(settings, delay_s=0.02):
+        await wait_committed(settings, 200)
+    assert await committed(settings) < sent
+    async with _running(settings):
+        await wait_committed(settings, sent)
+    assert len(await read_scores(settings)) == sent
+    await _assert_exact(settings, sent)
+
+
+async def test_a_second_worker_joins_and_leaves_without_copies(settings: Settings) -> None:
+    """A rebalance without a kill: order kept, no record lost, none scored twice."""
+    records = shop_records(1500)
+    await send(settings, records[:1000])
+    async with _running(settings, delay_s=0.02):
+        await wait_committed(settings, 300)
+        async with _running(settings, delay_s=0.02):
+            await send(settings, records[1000:])
+            await asyncio.sleep(3)
+        await wait_committed(settings, len(records))
+    assert len(await read_scores(settings)) == len(records)
+    await _assert_exact(settings, len(records))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_killed_in_mid_batch_nothing_is_lost(settings: Settings, seed: int) -> None:
+    """SIGKILL at random moments, again and again: copies only, and those are identical."""
+    moments = random.Random(seed)
+    records = shop_records(3000, seed)
+    sent = await send(settings, records)
+    for _ in range(3):
+        before = await committed(settings)
+        worker = await _spawn(settings)
+        try:
+            await wait_committed(settings, min(before + 1, sent))
+            await asyncio.sleep(moments.uniform(0.0, 0.6))
+        finally:
+            worker.kill()
+            await worker.wait()
+    async with _running(settings):
+        await wait_committed(settings, sent)
+    await _assert_exact(settings, sent)
+
+
+async def test_a_changelog_behind_the_commit_is_refused(settings: Settings) -> None:
+    """An emptied changelog must not become empty sessions in silence."""
+    sent = await send(settings, shop_records(20))
+    async with _running(settings):
+        await wait_committed(settings, sent)
+    elsewhere = settings.model_copy(update={"topics": settings.topics.model_copy(update={"changelog": settings.topics.outcomes})})
+    with pytest.raises(StateError, match="emptied or truncated"):
+        await run_constant_worker(elsewhere, asyncio.Event())
+
+
+async def _spawn(settings: Settings) -> asyncio.subprocess.Process:
+    environment = {
+        "INKLING_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
+        **{f"INKLING_TOPICS__{name.upper()}": str(value) for name, value in settings.topics.model_dump().items()},
+        **{f"INKLING_WORKER__{name.upper()}": str(value) for name, value in settings.worker.model_dump().items()},
+    }
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.support.constant_worker", env={**os.environ, **environment}
+    )
