@@ -118,12 +118,19 @@ class OutcomeJoin:
         return len(self._early) + len(self._due)
 
     @property
+    def next_click(self) -> int:
+        """The offset after the newest click taken."""
+        return self._next_click
+
+    @property
     def progress(self) -> Progress:
-        """How far it has come, provided that all that `advance` returned is out."""
+        """How far it has come when all that `advance` returned is out. Only right after `advance`."""
         while self._open and self._open[0] in self._closed:
             self._closed.remove(self._open.popleft())
         lowest = self._open[0] if self._open else self._next_score
-        return Progress(lowest, self._next_score, self._next_click, self._newest_ms)
+        # When `advance` left some for later, what is due by then is not out yet.
+        newest_ms = min(self._newest_ms, self._due[0][0] - 1) if self._due else self._newest_ms
+        return Progress(lowest, self._next_score, self._next_click, newest_ms)
 
     def add_click(self, event: ClickEvent | None, offset: int) -> None:
         """Take the record at `offset`; None for one that is no event."""
@@ -161,14 +168,19 @@ class OutcomeJoin:
         self._open.append(place)
         heapq.heappush(self._early, (offset, pending))
 
-    def advance(self) -> list[OutcomeEvent]:
-        """The outcomes that have matured since the last call."""
+    def advance(self, at_most: int | None = None) -> list[OutcomeEvent]:
+        """The outcomes that have matured since the last call: all, or those of the earliest horizons when there are more
+        than about `at_most`. None are left when none come.
+        """
         while self._early and self._early[0][0] < self._next_click:
             self._begin(heapq.heappop(self._early)[1])
         outcomes: list[OutcomeEvent] = []
-        while self._due and self._due[0][0] <= self._newest_ms:
-            pending = heapq.heappop(self._due)[2]
+        stop_after_ms = self._newest_ms
+        while self._due and self._due[0][0] <= stop_after_ms:
+            due_ms, _, pending = heapq.heappop(self._due)
             self._mature(pending, outcomes)
+            if at_most is not None and len(outcomes) >= at_most:
+                stop_after_ms = due_ms  # never between two of the same time: progress is told in times
         self._forget()
         return outcomes
 
@@ -193,9 +205,9 @@ class OutcomeJoin:
         rest: SessionRest | None = None
         if horizon == _SESSION:
             rest = visitor.session_rest(time_ms, offset, self._gap_ms, self._grace_ms, _CAP_MS)
-            pending.due_ms = max(pending.due_ms, rest.due_ms)
-            if pending.due_ms > self._newest_ms:  # the session went on
-                heapq.heappush(self._due, (pending.due_ms, offset, pending))
+            if rest.due_ms > pending.due_ms:  # the session went on
+                pending.due_ms = rest.due_ms
+                heapq.heappush(self._due, (rest.due_ms, offset, pending))
                 return
         for head, known_ms in enumerate(pending.found):
             if known_ms is not None:  # a longer horizon contains the shorter

@@ -193,17 +193,17 @@ def test_a_join_goes_on_where_another_stopped(log: Log, policy: SessionPolicy, d
     clicks_read = data.draw(st.integers(0, len(log)))
     scores_read = data.draw(st.integers(0, len(scores)))
 
-    def read(join: OutcomeJoin, clicks: int, count: int, first: int = 0) -> list[OutcomeEvent]:
+    def read(join: OutcomeJoin, clicks: int, count: int, first: int = 0, at_most: int | None = None) -> list[OutcomeEvent]:
         for offset in range(clicks):
             join.add_click(log[offset], offset)
         for place, offset in scores[first:count]:
             event = log[offset]
             assert event is not None
             join.add_score(_score(event, offset), place)
-        return join.advance()
+        return join.advance(at_most)
 
     before = OutcomeJoin(policy)
-    outcomes = read(before, clicks_read, scores_read)
+    outcomes = read(before, clicks_read, scores_read, at_most=data.draw(st.none() | st.integers(1, 60)))
     progress = before.progress
     outcomes += read(OutcomeJoin(policy, progress), len(log), len(scores), progress.lowest_open)
     assert sorted(outcomes, key=str) == sorted(_joined(log, policy).values(), key=str)
