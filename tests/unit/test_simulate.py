@@ -143,7 +143,7 @@ def test_an_item_is_always_the_same_item(stream: Clickstream) -> None:
 
 
 def test_traffic_follows_the_hours_at_the_rate_asked_for() -> None:
-    """The mean rate is the one asked for, from the first day on, and the busiest hour has several times the quietest's sessions."""
+    """The mean rate is the one asked for, from the first day on, and busy hours have several times the sessions of quiet ones."""
     stream = simulate(load_shop(), 20_000, 3, START_MS, sessions_per_hour=200)
     starts = stream.clicks.time_ms[stream.clicks.step == 0]
     days = np.bincount((starts - START_MS) // (24 * HOUR_MS))[:4]

@@ -9,13 +9,14 @@ from training.simulator.arrays import Ints
 from training.simulator.shop import Category, InvalidShop, Shop, State
 from training.simulator.tables import tables_of
 
-#: hazard: purchase odds times `strength`. ramp: the same, but little by little. swap: the states with the highest and the lowest
-#: chance of a purchase exchange how they look. mix: traffic moves from the popular categories to the others by the fraction
-#: `strength`. new_items: the fraction `strength` of the catalogue is replaced.
+#: hazard: purchase odds times `strength` (a purchase ends most sessions, so that four times the odds are twice the buyers).
+#: ramp: the same, but little by little. swap: the states with the highest and the lowest chance of a purchase exchange how they
+#: look. mix: traffic moves from the popular categories to the others by the fraction `strength`. new_items: the fraction
+#: `strength` of the catalogue is replaced.
 DriftKind = Literal["none", "hazard", "ramp", "swap", "mix", "new_items"]
 DRIFT_KINDS: tuple[DriftKind, ...] = get_args(DriftKind)
 
-DEFAULT_STRENGTH: dict[DriftKind, float] = {"none": 0, "hazard": 2.5, "ramp": 2.5, "swap": 1, "mix": 0.8, "new_items": 0.5}
+DEFAULT_STRENGTH: dict[DriftKind, float] = {"none": 0, "hazard": 4, "ramp": 4, "swap": 1, "mix": 0.8, "new_items": 0.5}
 #: A ramp is a stair of so many steps.
 RAMP_STEPS = 24
 

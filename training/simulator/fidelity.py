@@ -19,7 +19,8 @@ from worker.contract.events import EVENT_TYPES
 
 #: Simulated sessions to compare with: enough that their own noise does not show.
 _SESSIONS = 40_000
-_BINS = 10
+#: Real sets have few buyers: smaller bins would hold a handful each.
+_REAL_BINS = 5
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Bin:
-    """A tenth of the events by p: mean p, share with a purchase later, and the difference in standard errors by session."""
+    """Events next to each other in p: mean p, share with a purchase later, and the difference in standard errors by session."""
 
     p: float
     rate: float
@@ -64,13 +65,13 @@ def fidelity(shop: Shop, sessions: Sequence[Session], seed: int = 0) -> Fidelity
     return Fidelity(
         real=_real_figures(sessions),
         simulated=_simulated_figures(clicks),
-        bins=calibration(p, label, observation.session),
+        bins=calibration(p, label, observation.session, _REAL_BINS),
         log_loss=log_loss(p, label),
         constant_log_loss=log_loss(np.full(len(p), label.mean()), label),
     )
 
 
-def calibration(p: Floats, label: Bools, session: Ints, bins: int = _BINS) -> list[Bin]:
+def calibration(p: Floats, label: Bools, session: Ints, bins: int = 10) -> list[Bin]:
     """Calibration of p [N] in bins of equal size. Events of one session share their fate, so errors are summed by session."""
     found = []
     for rows in np.array_split(np.argsort(p, kind="stable"), bins):
