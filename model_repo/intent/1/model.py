@@ -1,0 +1,117 @@
+"""Triton python backend of a version: runs the ONNX graph that lies beside this file.
+
+Copied into each version folder as `model.py`, so that a version keeps working when the code around it changes. Needs numpy and
+ONNX Runtime only. Each request is checked and answered on its own: a bad one never costs its neighbours their scores.
+"""
+
+import json
+import os
+from collections import defaultdict
+
+import numpy as np
+import onnxruntime
+import triton_python_backend_utils as pb_utils
+
+_INPUTS = ("codes", "numbers", "length")
+#: Lengths that are run once before the version takes traffic: the first run of a shape is slow.
+_WARM_UP_STEPS = (8, 16, 32, 64)
+
+
+class TritonPythonModel:
+    """One instance of the model."""
+
+    def initialize(self, args):
+        """Load the version's own files. Raises when they are unfit, so that Triton keeps the version from traffic."""
+        folder = os.path.join(args["model_repository"], args["model_version"])
+        with open(os.path.join(folder, "manifest.json"), encoding="utf-8") as file:
+            spec = json.load(file)["spec"]
+        parameters = json.loads(args["model_config"]).get("parameters", {})
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = int(parameters.get("intra_op_threads", {}).get("string_value", "1"))
+        options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(
+            os.path.join(folder, "model.onnx"), options, providers=["CPUExecutionProvider"]
+        )
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._window = spec["window"]
+        # Exclusive upper bounds of type, item, category, brand, hour, weekday; the graph's tables are this long.
+        self._bounds = np.array([9, spec["item_buckets"], spec["category_buckets"], spec["brand_buckets"], 25, 8])
+        for steps in _WARM_UP_STEPS:
+            codes = np.ones((1, min(steps, self._window), len(self._bounds)), np.int32)
+            numbers = np.zeros((1, codes.shape[1], 18), np.float32)
+            self._run(codes, numbers, np.ones((1, 1), np.int32))
+
+    def execute(self, requests):
+        """One response for each request, in order."""
+        responses = [None] * len(requests)
+        by_steps = defaultdict(list)
+        for index, request in enumerate(requests):
+            try:
+                inputs = [pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in _INPUTS]
+                self._check(*inputs)
+            except Exception as error:  # whatever is wrong with a request is the request's own affair
+                responses[index] = _failed(error)
+            else:
+                by_steps[inputs[0].shape[1]].append((index, inputs))
+        for group in by_steps.values():
+            self._answer(group, responses)
+        return responses
+
+    def finalize(self):
+        """Let go of the graph."""
+        self._session = None
+
+    def _answer(self, group, responses):
+        """Run requests of one length together and put each one's rows into its response."""
+        try:
+            outputs = self._run(*(np.concatenate(arrays) for arrays in zip(*(inputs for _, inputs in group), strict=True)))
+        except Exception as error:
+            for index, _ in group:
+                responses[index] = _failed(error)
+            return
+        begin = 0
+        for index, inputs in group:
+            end = begin + len(inputs[0])
+            mine = {name: output[begin:end] for name, output in outputs.items()}
+            begin = end
+            try:
+                _check_finite(mine)
+            except ValueError as error:
+                responses[index] = _failed(error)
+            else:
+                tensors = [pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in mine.items()]
+                responses[index] = pb_utils.InferenceResponse(output_tensors=tensors)
+
+    def _run(self, codes, numbers, length):
+        outputs = self._session.run(self._outputs, {"codes": codes, "numbers": numbers, "length": length})
+        return {name: np.asarray(output) for name, output in zip(self._outputs, outputs, strict=True)}
+
+    def _check(self, codes, numbers, length):
+        """Raises ValueError with one line when the inputs cannot come from the contract's encode."""
+        if codes.ndim != 3 or codes.shape[2] != len(self._bounds) or not 1 <= codes.shape[1] <= self._window:
+            raise ValueError(f"codes have shape {list(codes.shape)}, want [B, 1..{self._window}, {len(self._bounds)}]")
+        if numbers.shape != (*codes.shape[:2], 18):
+            raise ValueError(f"numbers have shape {list(numbers.shape)}, want {[*codes.shape[:2], 18]}")
+        if length.shape != (len(codes), 1):
+            raise ValueError(f"length has shape {list(length.shape)}, want {[len(codes), 1]}")
+        if codes.dtype != np.int32 or numbers.dtype != np.float32 or length.dtype != np.int32:
+            raise ValueError("codes and length must be INT32, numbers FP32")
+        if ((length < 1) | (length > codes.shape[1])).any():
+            raise ValueError(f"length must lie in 1..{codes.shape[1]}, the rows sent")
+        if ((codes < 0) | (codes >= self._bounds)).any():
+            raise ValueError(f"codes must lie in 0..{(self._bounds - 1).tolist()}; is the feature spec another one?")
+        inside = np.arange(codes.shape[1]) < length
+        if (codes[..., 0][inside] == 0).any():
+            raise ValueError("a row within length has type 0, which is padding")
+        if np.isinf(numbers).any():
+            raise ValueError("numbers must not be infinite; NaN stands for missing")
+
+
+def _check_finite(outputs):
+    for name, array in outputs.items():
+        if array.dtype != object and not np.isfinite(array).all():
+            raise ValueError(f"the graph gave {name} that is not finite")
+
+
+def _failed(error):
+    return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(f"intent: {error}"))

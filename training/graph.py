@@ -1,0 +1,27 @@
+"""A version's ONNX graph in this process: offline scoring, golden batches, tests."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from training.export import OUTPUTS
+from worker.contract.features import ModelInputs
+from worker.scoring.base import Scores
+
+
+class Graph:
+    """`model.onnx` on the CPU, one thread unless told otherwise. Gives what the model server gives."""
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def score(self, inputs: ModelInputs, version: str) -> Scores:
+        """Scores of the batch."""
+        outputs = self._session.run(list(OUTPUTS), inputs._asdict())
+        purchase, cart, churn, next_type, items, item_p = (np.asarray(output) for output in outputs)
+        named = [list(zip(row, p, strict=True)) for row, p in zip(items.tolist(), item_p.tolist(), strict=True)]
+        return Scores(purchase, cart, churn[:, 0], next_type, named, version, "model")

@@ -1,0 +1,122 @@
+"""A log folded once, kept as the rows of every session: what examples, labels and evaluation are cut from."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from training.read import LoggedEvent
+from worker.contract.features import ROW, FeatureSpec
+from worker.contract.fold import Fold
+from worker.contract.session import Outcome, Session, SessionPolicy
+
+Ints = npt.NDArray[np.int64]
+#: An array of dtype `features.ROW`.
+Rows = npt.NDArray[np.void]
+
+
+@dataclass(frozen=True)
+class History:
+    """Sessions of all visitors, a visitor's one after the other in time.
+
+    rows       ROW [N]      as the fold left them: in a session by time, then by arrival
+    start      int64 [S+1]  session s is rows[start[s]:start[s + 1]]
+    visitor    int64 [S]    number of the session's visitor
+    newest_ms  int64 [S]    newest event time of the session's partition: labels up to here can be known
+    items      events by item id
+    outcomes   events by what they did to their session
+    """
+
+    rows: Rows
+    start: Ints
+    visitor: Ints
+    newest_ms: Ints
+    items: Counter[str]
+    outcomes: Counter[Outcome]
+    spec: FeatureSpec
+    policy: SessionPolicy
+
+    @property
+    def sessions(self) -> int:
+        return len(self.visitor)
+
+    @property
+    def session_of_row(self) -> Ints:
+        """int64 [N]: each row's session."""
+        return np.repeat(np.arange(self.sessions), np.diff(self.start))
+
+
+def fold_log(events: Iterable[LoggedEvent], spec: FeatureSpec, policy: SessionPolicy, until_ms: int | None = None) -> History:
+    """Fold the log as the worker does. Events at or after `until_ms` are left out as if they had never been."""
+    folds: defaultdict[int, Fold] = defaultdict(lambda: Fold(spec, policy))
+    newest: defaultdict[int, int] = defaultdict(int)
+    recorder = _Recorder()
+    items: Counter[str] = Counter()
+    outcomes: Counter[Outcome] = Counter()
+    for event, partition, offset in events:
+        if until_ms is not None and event.event_time >= until_ms:
+            continue
+        fold = folds[partition]
+        before = fold.sessions.get(event.visitor_id)
+        session, outcome = fold.apply(event, offset)
+        newest[partition] = max(newest[partition], event.event_time)
+        outcomes[outcome] += 1
+        if not outcome.changed:
+            continue
+        if event.item_id:
+            items[event.item_id] += 1
+        if before is not None:
+            recorder.note(before, session, outcome)
+    return _history(folds, newest, recorder, items, outcomes, spec, policy)
+
+
+class _Recorder:
+    """Keeps the rows that the fold lets go: those of ended sessions and those that fell out of a window."""
+
+    def __init__(self) -> None:
+        self.ended: defaultdict[str, list[bytes]] = defaultdict(list)
+        self.fallen: dict[str, bytes] = {}
+
+    def note(self, before: Session, after: Session, outcome: Outcome) -> None:
+        visitor = before.visitor_id
+        if outcome is Outcome.NEW_SESSION:
+            self.ended[visitor].append(self.fallen.pop(visitor, b"") + before.rows)
+        elif len(after.rows) <= len(before.rows):
+            # A late event that fell out with the older half at once is lost to training: it never was in a window.
+            gone, kept = np.frombuffer(before.rows, ROW), np.frombuffer(after.rows, ROW)["offset"]
+            self.fallen[visitor] = self.fallen.get(visitor, b"") + gone[~np.isin(gone["offset"], kept)].tobytes()
+
+
+def _history(
+    folds: dict[int, Fold],
+    newest: dict[int, int],
+    recorder: _Recorder,
+    items: Counter[str],
+    outcomes: Counter[Outcome],
+    spec: FeatureSpec,
+    policy: SessionPolicy,
+) -> History:
+    parts: list[bytes] = []
+    visitor: list[int] = []
+    newest_ms: list[int] = []
+    number = 0
+    for partition in sorted(folds):
+        for visitor_id, session in folds[partition].sessions.items():
+            of_visitor = [*recorder.ended.get(visitor_id, ()), recorder.fallen.get(visitor_id, b"") + session.rows]
+            parts += of_visitor
+            visitor += [number] * len(of_visitor)
+            newest_ms += [newest[partition]] * len(of_visitor)
+            number += 1
+    lengths = [len(part) // ROW.itemsize for part in parts]
+    return History(
+        rows=np.frombuffer(b"".join(parts), ROW),
+        start=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
+        visitor=np.array(visitor, np.int64),
+        newest_ms=np.array(newest_ms, np.int64),
+        items=items,
+        outcomes=outcomes,
+        spec=spec,
+        policy=policy,
+    )

@@ -1,0 +1,105 @@
+"""What really happened after each event, as far as the log can know it.
+
+A horizon counts only once it has elapsed: before that neither "no" nor an early "yes" is used, so that fresh data is not biased.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from training.history import History, Ints
+from worker.contract.events import HAZARD_HEADS, HORIZONS
+from worker.contract.features import CODES, TYPE_CODE
+from worker.labels import HORIZON_MS
+
+Bools = npt.NDArray[np.bool_]
+
+#: Length of each horizon from the event; the session's ends by its gap, and is capped.
+_FIXED_MS = {horizon: length for horizon, length in HORIZON_MS.items() if horizon != "session"}
+_SESSION_CAP_MS = HORIZON_MS["session"]
+_SESSION = HORIZONS.index("session")
+
+#: Stands for "not known" in labels of classes and hazards.
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of N events; arrays are aligned with `History.rows`.
+
+    within    bool [N, 2, 5]  such an event (HAZARD_HEADS) of the visitor follows within the horizon
+    matured   bool [N, 5]     the horizon has elapsed, so `within` holds the truth
+    churn     int8 [N]        1 when no event follows in the session, UNKNOWN when that is still open
+    next_type int64 [N]       index in EVENT_TYPES of the session's next event, or UNKNOWN
+    next_item int64 [N]       its item bucket, or UNKNOWN
+    """
+
+    within: Bools
+    matured: Bools
+    churn: npt.NDArray[np.int8]
+    next_type: Ints
+    next_item: Ints
+
+    @property
+    def hazard(self) -> npt.NDArray[np.int8]:
+        """int8 [N, 2, 5]: 1 when the event falls in the part that horizon k adds to horizon k - 1, 0 when not.
+
+        UNKNOWN when the part has not elapsed, or the event came before it.
+        """
+        earlier = np.concatenate([np.zeros_like(self.within[..., :1]), self.within[..., :-1]], axis=-1)
+        known = self.matured[:, None, :] & ~earlier
+        return np.where(known, self.within, UNKNOWN).astype(np.int8)
+
+
+def label(history: History) -> Labels:
+    """The labels of every event of the log."""
+    rows, session = history.rows, history.session_of_row
+    time = rows["event_time"].astype(np.int64)
+    types = rows["codes"][:, CODES.index("type")]
+    last_ms = time[history.start[1:] - 1][session] if len(rows) else time
+    newest = history.newest_ms[session] - history.policy.grace_ms
+    within = np.stack([_within(history, time, types == TYPE_CODE[head], session) for head in HAZARD_HEADS], axis=1)
+    matured = newest[:, None] >= _ends(time, last_ms, history.policy.gap_ms)
+
+    follows = np.zeros(len(rows), bool)
+    follows[:-1] = session[1:] == session[:-1]
+    next_known = newest >= time + history.policy.gap_ms
+    following = np.minimum(np.arange(len(rows)) + 1, max(len(rows) - 1, 0))
+    next_item = rows["codes"][following, CODES.index("item")].astype(np.int64)
+    return Labels(
+        within=within,
+        matured=matured,
+        churn=np.where(next_known, ~follows, UNKNOWN).astype(np.int8),
+        next_type=np.where(next_known & follows, types[following].astype(np.int64) - 1, UNKNOWN),
+        next_item=np.where(next_known & follows & (next_item > 0), next_item, UNKNOWN),
+    )
+
+
+def _within(history: History, time: Ints, wanted: Bools, session: Ints) -> Bools:
+    """[N, 5]: whether a wanted event of the same visitor follows later in the log's order, by horizon."""
+    count = len(time)
+    # The nearest wanted row after each row; `count` stands for none.
+    at = np.where(wanted, np.arange(count), count)
+    nearest = np.append(np.minimum.accumulate(at[::-1])[::-1], count)[1:]
+    found = nearest < count
+    nearest = np.minimum(nearest, count - 1)
+    visitor = history.visitor[session]
+    found &= visitor[nearest] == visitor
+    after_ms = time[nearest] - time
+    within = np.zeros((count, len(HORIZONS)), bool)
+    for k, horizon in enumerate(HORIZONS):
+        if horizon in _FIXED_MS:
+            within[:, k] = found & (after_ms <= _FIXED_MS[horizon])
+        else:
+            within[:, k] = found & (session[nearest] == session) & (after_ms <= _SESSION_CAP_MS)
+    return np.logical_or.accumulate(within, axis=1)
+
+
+def _ends(time: Ints, last_ms: Ints, gap_ms: int) -> Ints:
+    """[N, 5]: when each horizon has elapsed, in ms; never before a shorter one."""
+    ends = np.empty((len(time), len(HORIZONS)), np.int64)
+    for k, horizon in enumerate(HORIZONS):
+        ends[:, k] = time + _FIXED_MS.get(horizon, 0)
+    ends[:, _SESSION] = np.minimum(last_ms + gap_ms, time + _SESSION_CAP_MS)
+    return np.maximum.accumulate(ends, axis=1)

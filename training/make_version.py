@@ -1,0 +1,122 @@
+"""From a log to a version folder, start to end: what `inkling train` does."""
+
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from training.architecture import Architecture
+from training.calibrate import calibrate
+from training.evaluate import evaluate
+from training.examples import Examples, examples_of
+from training.fallback_fit import fit_fallback
+from training.history import fold_log
+from training.labels import UNKNOWN
+from training.read import LoggedEvent
+from training.serving import Calibration, Candidates, ServingModel
+from training.train import Progress, Recipe, train
+from training.version import LoadedVersion, TrainingData, check_new, export_version
+from worker.contract.events import HAZARD_HEADS, HORIZONS
+from worker.contract.features import FeatureSpec
+from worker.contract.session import SessionPolicy
+from worker.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
+
+#: The earlier part of the sessions that the network is trained on; the later part calibrates it.
+TRAINED_SHARE = 0.85
+#: Below this many sessions all of them train, and nothing is calibrated: there would be next to nothing to see.
+_FEW_SESSIONS = 200
+
+
+def make_version(
+    events: Callable[[], Iterable[LoggedEvent]],
+    out: Path,
+    *,
+    source: str,
+    spec: FeatureSpec,
+    policy: SessionPolicy,
+    partitions: int,
+    until_ms: int | None = None,
+    seed: int = 0,
+    architecture: Architecture | None = None,
+    recipe: Recipe | None = None,
+    progress: Progress | None = None,
+) -> LoadedVersion:
+    """Train on the events before `until_ms` and write the version to `out`.
+
+    Raises ConfigurationError when there is no event to train on, ModelError when `out` is taken.
+    """
+    # 1 read and fold  2 train on the earlier sessions  3 calibrate on the later ones  4 fit the fallback  5 write
+    check_new(out)
+    history = fold_log(events(), spec, policy, until_ms)
+    if not len(history.rows):
+        raise ConfigurationError(f"{source}: no event before {until_ms}; give more events or a later --until")
+    examples = examples_of(history)
+    few = examples.sessions < _FEW_SESSIONS
+    earlier, later = (examples, examples.select(np.zeros(0, np.int64))) if few else examples.split(TRAINED_SHARE)
+    data = describe(examples, source, until_ms)
+    _warn(data, few)
+    network = train(earlier, seed=seed, architecture=architecture, recipe=recipe, progress=progress)
+    model = ServingModel(network, Calibration(), Candidates.most_frequent(examples.items)).eval()
+    raw = evaluate(model, later) if len(later) else None
+    model.calibration = calibrate(network, later)
+    metrics: dict[str, Any] = {}
+    if raw is not None:
+        metrics["held_out"] = {"what": f"the last {1 - TRAINED_SHARE:.0%} of the sessions, before calibration on them", **raw}
+    number = out.name if out.name.isdecimal() and not out.name.startswith("0") else "1"
+    return export_version(
+        model,
+        fit_fallback(examples, seed),
+        out,
+        version=number,
+        parent=None,
+        data=data,
+        policy=policy,
+        partitions=partitions,
+        metrics=metrics,
+        seed=seed,
+    )
+
+
+def describe(examples: Examples, source: str, until_ms: int | None = None) -> TrainingData:
+    """What the manifest says of these examples."""
+    rows = examples.predicted
+    times = examples.rows["event_time"][rows]
+    within, matured = examples.labels.within[rows], examples.labels.matured[rows]
+    priors, not_learned = {}, []
+    for h, head in enumerate(HAZARD_HEADS):
+        known = np.maximum(matured.sum(0), 1)
+        priors[head] = ((within[:, h] & matured).sum(0) / known).tolist()
+        not_learned += _not_learned(head, examples.hazard[rows, h])
+    churn = examples.labels.churn[rows]
+    priors["churn"] = [float((churn == 1).sum() / max((churn != UNKNOWN).sum(), 1))]
+    return TrainingData(
+        source=source,
+        from_ms=int(times.min()),
+        until_ms=int(times.max()) + 1 if until_ms is None else until_ms,
+        events=len(rows),
+        sessions=examples.sessions,
+        priors=priors,
+        not_learned=not_learned,
+    )
+
+
+def _not_learned(head: str, hazard: npt.NDArray[np.int8]) -> list[str]:
+    """What labels [N, 5] of a head do not hold."""
+    if not (hazard == 1).any():
+        return [f"{head}: none follows any event"]
+    unknown = [horizon for horizon, labels in zip(HORIZONS, hazard.T, strict=True) if (labels == UNKNOWN).all()]
+    missing = [horizon for horizon, labels in zip(HORIZONS, hazard.T, strict=True) if not (labels == 1).any()]
+    told = [f"{head} within {horizon}: the log is too short for this horizon to have passed" for horizon in unknown]
+    return told + [f"{head} within {horizon}: none that is not nearer" for horizon in missing if horizon not in unknown]
+
+
+def _warn(data: TrainingData, few: bool) -> None:
+    if few:
+        log.warning("only %d sessions: too few to calibrate on, and to learn much from", data.sessions)
+    for what in data.not_learned:
+        log.warning("not learned, so it stays at a guess: %s", what)

@@ -1,0 +1,149 @@
+"""Files of canonical events (one JSON object a line, .gz by suffix) as the worker would have read them from Kafka."""
+
+import gzip
+import logging
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from aiokafka.partitioner import murmur2
+
+from worker.contract.codec import MAX_RECORD_BYTES, decode
+from worker.contract.events import ClickEvent, InvalidRecord, Reason
+from worker.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
+
+#: A file has no Kafka timestamps. With this one no event lies in the future: 2**53 ms is some 285 thousand years on.
+_NEVER_FUTURE_MS = 2**53
+
+
+class LoggedEvent(NamedTuple):
+    """An event and where it stands in the log."""
+
+    event: ClickEvent
+    partition: int
+    offset: int
+
+
+class Line(NamedTuple):
+    """One non-empty line. `event_id` is None when the line does not even hold that; `number` counts from 0."""
+
+    number: int
+    event_id: str | None
+    event: ClickEvent | InvalidRecord
+
+
+class EventFiles:
+    """The lines of some files in order of event time; lines of the same time, and invalid ones, stay where they stand."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Reads the files once for their times. Raises ConfigurationError when one cannot be read or none holds an event."""
+        self._paths = paths
+        times = np.fromiter((_time(line) for line in _lines(paths)), np.int64)
+        self.lines = len(times)
+        self.invalid: Counter[Reason] = Counter()
+        names = ", ".join(str(path) for path in paths)
+        if not self.lines:
+            raise ConfigurationError(f"{names}: the file is empty; give events as JSON, one object a line")
+        if not (times >= 0).any():
+            raise ConfigurationError(
+                f"{names}: no line is an event ({_first_fault(paths)}); give events as JSON, one object a line"
+            )
+        self._order = _order(times)
+        if self._order is not None:
+            log.warning("%s: not sorted by event_time; sorted in memory", names)
+
+    def __iter__(self) -> Iterator[Line]:
+        """All lines; `invalid` counts the faults of the latest pass."""
+        self.invalid = Counter()
+        numbered: Iterable[tuple[int, bytes]] = enumerate(_lines(self._paths))
+        if self._order is not None:
+            lines = list(_lines(self._paths))
+            numbered = ((int(number), lines[number]) for number in self._order)
+        for number, line in numbered:
+            head = _head(line)
+            event = decode(line, _text(head.visitor_id).encode(errors="replace"), _NEVER_FUTURE_MS, 0)
+            if isinstance(event, InvalidRecord):
+                self.invalid[event.reason] += 1
+            yield Line(number, head.event_id if isinstance(head.event_id, str) else None, event)
+
+    def events(self) -> Iterator[ClickEvent]:
+        """The lines that are events."""
+        return (line.event for line in self if isinstance(line.event, ClickEvent))
+
+
+def logged(events: Iterable[ClickEvent], partitions: int) -> Iterator[LoggedEvent]:
+    """Events as Kafka's default partitioner lays them out: partition by visitor, offsets rising by one in each."""
+    offsets = [0] * partitions
+    for event in events:
+        partition = partition_of(event.visitor_id, partitions)
+        yield LoggedEvent(event, partition, offsets[partition])
+        offsets[partition] += 1
+
+
+@lru_cache(maxsize=200_000)
+def partition_of(visitor_id: str, partitions: int) -> int:
+    """The partition of a visitor's events."""
+    hashed: int = murmur2(visitor_id.encode())
+    return (hashed & 0x7FFFFFFF) % partitions
+
+
+class _Head(msgspec.Struct):
+    """What is wanted of a line before it is decoded for good. Anything may stand there."""
+
+    event_id: Any = None
+    visitor_id: Any = None
+    event_time: Any = None
+
+
+_head_decoder = msgspec.json.Decoder(_Head)
+
+
+def _head(line: bytes) -> _Head:
+    if len(line) > MAX_RECORD_BYTES:
+        return _Head()
+    try:
+        return _head_decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return _Head()
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _time(line: bytes) -> int:
+    """Event time in ms, -1 where the line does not say."""
+    time = _head(line).event_time
+    return time if isinstance(time, int) and not isinstance(time, bool) and 0 <= time < 2**53 else -1
+
+
+def _order(times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
+    """Line numbers in order of time, None when they are in order as they stand."""
+    # A line without a time stays behind the one before it.
+    latest = np.maximum.accumulate(times)
+    if (times[times >= 0] == latest[times >= 0]).all():
+        return None
+    at = np.maximum.accumulate(np.where(times >= 0, np.arange(len(times)), 0))
+    return np.argsort(times[at], kind="stable")
+
+
+def _lines(paths: Sequence[Path]) -> Iterator[bytes]:
+    for path in paths:
+        try:
+            with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+                yield from (line for line in file if line.strip())
+        except (OSError, EOFError, zlib.error) as error:
+            raise ConfigurationError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _first_fault(paths: Sequence[Path]) -> str:
+    fault = decode(next(_lines(paths)), b"", _NEVER_FUTURE_MS, 0)
+    return f"the first: {fault.reason}, {fault.detail}" if isinstance(fault, InvalidRecord) else "the first has no event_time"

@@ -1,0 +1,135 @@
+"""The network as it is served: newest row only, calibrated, probabilities instead of logits. What is exported to ONNX."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.model import Heads, IntentModel
+from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS
+from worker.contract.features import FeatureSpec, bucket
+
+#: How many next items a score names.
+TOP_ITEMS = 10
+#: Items that can be named: the most frequent ones of the training data.
+MAX_CANDIDATES = 1000
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Items that can be named as next ones, the most frequent first, with their numbers of events."""
+
+    ids: tuple[str, ...]
+    counts: tuple[int, ...]
+
+    @classmethod
+    def most_frequent(cls, items: Counter[str], limit: int = MAX_CANDIDATES) -> "Candidates":
+        """The `limit` most frequent items; among equals the smaller id, so that the choice is stable."""
+        best = sorted(items.items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
+        return cls(tuple(name for name, _ in best), tuple(count for _, count in best))
+
+    def merged(self, items: Counter[str], limit: int = MAX_CANDIDATES) -> "Candidates":
+        """The most frequent of these and of further events' items together."""
+        return self.most_frequent(Counter(dict(zip(self.ids, self.counts, strict=True))) + items, limit)
+
+
+class Probabilities(NamedTuple):
+    """purchase [B, 5] · cart [B, 5] · churn [B, 1] · next_type [B, 8] · next_item_index [B, 10] · next_item_p [B, 10]
+
+    Purchase and cart rise along HORIZONS. An index points into `Candidates`; beyond their number p is 0.
+    """
+
+    purchase: Tensor
+    cart: Tensor
+    churn: Tensor
+    next_type: Tensor
+    next_item_index: Tensor
+    next_item_p: Tensor
+
+
+class Calibration(nn.Module):
+    """An affine map of each hazard and churn logit, scale and bias for the next type, a scale for the next item."""
+
+    hazard_scale: Tensor
+    hazard_bias: Tensor
+    churn_scale: Tensor
+    churn_bias: Tensor
+    type_scale: Tensor
+    type_bias: Tensor
+    item_scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        shape = (len(HAZARD_HEADS), len(HORIZONS))
+        self.register_buffer("hazard_scale", torch.ones(shape))
+        self.register_buffer("hazard_bias", torch.zeros(shape))
+        self.register_buffer("churn_scale", torch.ones(()))
+        self.register_buffer("churn_bias", torch.zeros(()))
+        self.register_buffer("type_scale", torch.ones(()))
+        self.register_buffer("type_bias", torch.zeros(len(EVENT_TYPES)))
+        self.register_buffer("item_scale", torch.ones(()))
+
+
+class ServingModel(nn.Module):
+    """codes int32 [B, T, 6], numbers float32 [B, T, 18], length int32 [B, 1] -> `Probabilities` after the newest row."""
+
+    item_bucket: Tensor
+    item_log_share: Tensor
+
+    def __init__(self, network: IntentModel, calibration: Calibration, candidates: Candidates) -> None:
+        super().__init__()
+        self.network, self.calibration, self.candidates = network, calibration, candidates
+        buckets, shares = _shares(candidates, network.spec)
+        self.register_buffer("item_bucket", buckets, persistent=False)
+        self.register_buffer("item_log_share", shares, persistent=False)
+
+    def forward(self, codes: Tensor, numbers: Tensor, length: Tensor) -> Probabilities:
+        heads = self.network(codes, numbers)
+        last = (length[:, 0] - 1).long()
+        newest = torch.arange(codes.shape[0], device=codes.device), last
+        return self.probabilities(Heads(*(head[newest] for head in heads)))
+
+    def probabilities(self, newest: Heads) -> Probabilities:
+        """Logits of one row of each session ([B, ...]) as calibrated probabilities."""
+        hazard, churn, types = self.calibrated(newest)
+        within = cumulative(hazard)  # [B, 2, 5]
+        items = F.log_softmax(self.network.item_logits(newest.next_item) * self.calibration.item_scale, dim=-1)
+        named = items[:, self.item_bucket] + self.item_log_share  # [B, candidates]
+        best, index = torch.topk(named, TOP_ITEMS, dim=-1)
+        return Probabilities(
+            purchase=within[:, 0],
+            cart=within[:, 1],
+            churn=torch.sigmoid(churn).unsqueeze(-1),
+            next_type=torch.softmax(types, dim=-1),
+            next_item_index=index,
+            next_item_p=torch.exp(best),
+        )
+
+    def calibrated(self, heads: Heads) -> tuple[Tensor, Tensor, Tensor]:
+        """Calibrated logits: hazard [..., 2, 5], churn [...], next_type [..., 8]."""
+        c = self.calibration
+        return (
+            heads.hazard * c.hazard_scale + c.hazard_bias,
+            heads.churn * c.churn_scale + c.churn_bias,
+            heads.next_type * c.type_scale + c.type_bias,
+        )
+
+
+def cumulative(hazard_logits: Tensor) -> Tensor:
+    """1 - prod(1 - hazard) along the horizons: rises by construction. [..., 5] -> [..., 5]."""
+    return 1.0 - torch.exp(-F.softplus(hazard_logits).cumsum(dim=-1))
+
+
+def _shares(candidates: Candidates, spec: FeatureSpec) -> tuple[Tensor, Tensor]:
+    """Each candidate's bucket and the log of its share of the bucket's events; padded to TOP_ITEMS with impossible ones."""
+    buckets = [bucket("item", name, spec.item_buckets) for name in candidates.ids]
+    totals: Counter[int] = Counter()
+    for number, count in zip(buckets, candidates.counts, strict=True):
+        totals[number] += count
+    shares = [count / totals[number] for number, count in zip(buckets, candidates.counts, strict=True)]
+    missing = max(TOP_ITEMS - len(buckets), 0)
+    log_share = torch.cat([torch.tensor(shares).log(), torch.full((missing,), -torch.inf)])
+    return torch.tensor(buckets + [0] * missing, dtype=torch.int64), log_share

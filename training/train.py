@@ -1,0 +1,153 @@
+"""Training from scratch: a fixed recipe without early stopping, the same for any data, deterministic by its seed."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from training.architecture import Architecture
+from training.examples import Examples
+from training.labels import UNKNOWN
+from training.losses import LossWeights, loss_of
+from training.model import IntentModel
+from worker.contract.events import EVENT_TYPES
+from worker.contract.features import ModelInputs
+
+log = logging.getLogger(__name__)
+
+#: Batches are too small for more to help, beside others more are far slower, and one always sums in the same order.
+THREADS = 1
+
+Progress = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the network is trained. A step is one batch of windows."""
+
+    epochs: int = 6
+    min_steps: int = 400
+    batch: int = 64
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    warm_up: float = 0.1
+    clip: float = 1.0
+    weights: LossWeights = field(default_factory=LossWeights)
+
+
+def train(
+    examples: Examples,
+    *,
+    seed: int = 0,
+    architecture: Architecture | None = None,
+    recipe: Recipe | None = None,
+    progress: Progress | None = None,
+) -> IntentModel:
+    """A network fitted to the examples, in evaluation mode. `progress(step, steps, loss)` is called after each step."""
+    recipe = recipe or Recipe()
+    reproducible(seed)
+    model = IntentModel(examples.spec, architecture or Architecture())
+    if not len(examples):
+        return model.eval()
+    model.features.fit([(batch.inputs, batch.predict) for batch in examples.batches(1024)])
+    _start_at_priors(model, examples)
+    steps = max(recipe.epochs * -(-len(examples) // recipe.batch), recipe.min_steps)
+    optimise(model, [examples], [recipe.batch], steps=steps, recipe=recipe, seed=seed, progress=progress)
+    return model
+
+
+def optimise(
+    model: IntentModel,
+    sources: list[Examples],
+    sizes: list[int],
+    *,
+    steps: int,
+    recipe: Recipe,
+    seed: int,
+    progress: Progress | None = None,
+) -> None:
+    """`steps` steps of AdamW in place; each step takes `sizes[i]` windows of `sources[i]` and adds up their losses by size.
+
+    Only parameters that ask for gradients move. Leaves the network in evaluation mode.
+    """
+    rng = np.random.default_rng(seed)
+    streams = [_endless(source, size, rng) for source, size in zip(sources, sizes, strict=True) if size and len(source)]
+    shares = [size for source, size in zip(sources, sizes, strict=True) if size and len(source)]
+    optimiser = torch.optim.AdamW(_groups(model, recipe.weight_decay), lr=recipe.learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        recipe.learning_rate,
+        total_steps=steps + 1,
+        pct_start=recipe.warm_up,
+        cycle_momentum=False,
+        final_div_factor=100,
+    )
+    model.train()
+    for step in range(steps):
+        optimiser.zero_grad()
+        value = 0.0
+        for stream, share in zip(streams, shares, strict=True):
+            batch = next(stream)
+            heads = model(*tensors(batch.inputs))
+            loss = loss_of(model, heads, batch, recipe.weights) * (share / sum(shares))
+            loss.backward()
+            value += float(loss.detach())
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        optimiser.step()
+        schedule.step()
+        if progress is not None:
+            progress(step + 1, steps, value)
+    model.eval()
+
+
+def reproducible(seed: int) -> None:
+    """The same numbers on every run of one machine."""
+    torch.manual_seed(seed)
+    torch.set_num_threads(THREADS)
+    torch.use_deterministic_algorithms(True)
+
+
+def tensors(inputs: ModelInputs) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes and numbers as the network takes them."""
+    return torch.from_numpy(inputs.codes), torch.from_numpy(inputs.numbers)
+
+
+def _endless(examples: Examples, size: int, rng: np.random.Generator):  # type: ignore[no-untyped-def]
+    while True:
+        yield from examples.batches(size, rng)
+
+
+def _groups(model: IntentModel, weight_decay: float) -> list[dict[str, object]]:
+    """Matrices and tables are decayed; biases and norms are not."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+@torch.no_grad()
+def _start_at_priors(model: IntentModel, examples: Examples) -> None:
+    """Biases at the log-odds of the data: the network starts as the best constant and learns only what differs."""
+    rows = examples.predicted
+    hazard = examples.hazard[rows].reshape(len(rows), -1)
+    positive, known = (hazard == 1).sum(0), (hazard != UNKNOWN).sum(0)
+    model.hazard.bias.copy_(_log_odds(positive, known))
+    churn = examples.labels.churn[rows]
+    model.churn.bias.copy_(_log_odds((churn == 1).sum(keepdims=True), (churn != UNKNOWN).sum(keepdims=True)))
+    types = examples.labels.next_type[rows]
+    counts = np.bincount(types[types != UNKNOWN], minlength=len(EVENT_TYPES)) + 0.1
+    model.next_type.bias.copy_(F.log_softmax(torch.from_numpy(np.log(counts)), dim=0))
+    items = examples.labels.next_item[rows]
+    seen = np.bincount(items[items != UNKNOWN], minlength=model.spec.item_buckets) + 0.1
+    bias = torch.from_numpy(np.log(seen / seen.sum()))
+    model.item_bias[1:] = bias[1:].to(model.item_bias.dtype)
+
+
+def _log_odds(positive: np.ndarray, known: np.ndarray) -> torch.Tensor:  # type: ignore[type-arg]
+    """Log-odds with a little doubt: where nothing is known it is one in a thousand, never one in two."""
+    p = (positive + 0.05) / (known + 50.0)
+    return torch.from_numpy(np.log(p / (1 - p))).float()

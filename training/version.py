@@ -1,0 +1,173 @@
+"""A version of the model as a folder: written once, whole, and read back only if every file is as the manifest says."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+
+from training.architecture import Architecture
+from training.export import export_onnx
+from training.golden import golden_of
+from training.model import IntentModel
+from training.serving import Calibration, Candidates, ServingModel
+from worker.contract.session import SessionPolicy
+from worker.errors import ModelError
+from worker.scoring.fallback import FallbackScorer
+from worker.versions import MANIFEST, Manifest, open_version, read_manifest, sha256_of
+
+FORMAT = 1
+MODEL_NAME = "intent"
+#: Files of a version beside the manifest.
+FILES = ("model.py", "model.onnx", "weights.safetensors", "fallback.json", "golden.json")
+_TEMPLATE = Path(__file__).with_name("triton_model.py")
+_CANDIDATES = "candidates"
+
+
+class TrainingData(msgspec.Struct, frozen=True):
+    """What a version was trained on: events at or after `from_ms` and before `until_ms`.
+
+    `priors` are the shares of positive labels by head and horizon. `not_learned` names outputs for which the data held no
+    example of one kind: these stay at a guess.
+    """
+
+    source: str
+    from_ms: int
+    until_ms: int
+    events: int
+    sessions: int
+    priors: dict[str, list[float]]
+    not_learned: list[str]
+
+
+@dataclass(frozen=True)
+class LoadedVersion:
+    """A version folder whose files are as its manifest says."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def data(self) -> TrainingData:
+        """What it was trained on. Raises ModelError when the manifest does not say."""
+        try:
+            return msgspec.convert(self.manifest.data, TrainingData)
+        except msgspec.ValidationError as error:
+            raise ModelError(f"{self.path / MANIFEST}: data is not as this code writes it ({error}); train anew") from error
+
+    @property
+    def architecture(self) -> Architecture:
+        """The sizes of its network. Raises ModelError when the manifest does not say."""
+        try:
+            return msgspec.convert(self.manifest.architecture, Architecture)
+        except msgspec.ValidationError as error:
+            raise ModelError(f"{self.path / MANIFEST}: unknown architecture ({error}); use the release that made it") from error
+
+    def serving_model(self) -> ServingModel:
+        """A new copy of the network with its calibration and candidates, in evaluation mode.
+
+        Raises ModelError when the weights do not fit.
+        """
+        path = self.path / "weights.safetensors"
+        try:
+            with safe_open(path, "pt") as file:
+                candidates = json.loads((file.metadata() or {})[_CANDIDATES])
+            network = IntentModel(self.manifest.spec, self.architecture)
+            named = Candidates(tuple(candidates["ids"]), tuple(candidates["counts"]))
+            model = ServingModel(network, Calibration(), named)
+            model.load_state_dict(safetensors.torch.load_file(path))
+        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"{path}: cannot be loaded ({reason}); take another version or train anew") from error
+        return model.eval()
+
+    def fallback(self) -> FallbackScorer:
+        """The version's fallback."""
+        return FallbackScorer.from_json(json.loads((self.path / "fallback.json").read_bytes()))
+
+
+def export_version(
+    model: ServingModel,
+    fallback: FallbackScorer,
+    out: Path,
+    *,
+    version: str,
+    parent: str | None,
+    data: TrainingData,
+    policy: SessionPolicy,
+    partitions: int,
+    metrics: dict[str, Any],
+    seed: int,
+) -> LoadedVersion:
+    """Write a complete version folder at `out` (a new or empty folder) and load it back, verified.
+
+    Raises ModelError when `out` holds anything already: versions are never overwritten.
+    """
+    check_new(out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "model.py").write_bytes(_TEMPLATE.read_bytes())
+    export_onnx(model, out / "model.onnx")
+    names = {"ids": model.candidates.ids, "counts": model.candidates.counts}
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    (out / "weights.safetensors").write_bytes(safetensors.torch.save(weights, {_CANDIDATES: json.dumps(names)}))
+    _write_json(out / "fallback.json", fallback.to_json())
+    _write_json(out / "golden.json", golden_of(out / "model.onnx", model.network.spec, version, seed).to_json())
+    manifest = Manifest(
+        format=FORMAT,
+        model=MODEL_NAME,
+        version=version,
+        parent=parent,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        code_revision=_code_revision(),
+        data=msgspec.to_builtins(data),
+        spec=model.network.spec,
+        policy=policy,
+        partitions=partitions,
+        architecture=msgspec.to_builtins(model.network.architecture),
+        metrics=metrics,
+        calibration={name: buffer.tolist() for name, buffer in model.calibration.named_buffers()},
+        seed=seed,
+        files={name: sha256_of(out / name) for name in FILES},
+    )
+    _write_json(out / MANIFEST, msgspec.to_builtins(manifest), indent=1)
+    return load_version(out)
+
+
+def load_version(path: Path, verify: bool = True) -> LoadedVersion:
+    """A version folder; unless `verify` is off every file is checked against the manifest.
+
+    Raises ModelError with one line when it is missing, damaged, or of a format that this code does not know.
+    """
+    if not (path / MANIFEST).is_file():
+        raise ModelError(f"{path}: no version here, {MANIFEST} is missing; give a folder made by `inkling train`")
+    manifest = read_manifest(path)
+    if manifest.format != FORMAT:
+        raise ModelError(f"{path}: is of format {manifest.format}, this code reads format {FORMAT}; use the release that made it")
+    if verify:
+        open_version(Path(manifest.model), manifest.version, folder=path)
+    return LoadedVersion(path, manifest)
+
+
+def check_new(out: Path) -> None:
+    """Raises ModelError when a version cannot be written to `out` because something is there."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ModelError(f"{out}: is not an empty folder, and a version is never overwritten; give a new one")
+
+
+def _write_json(path: Path, document: Any, indent: int | None = None) -> None:
+    path.write_text(json.dumps(document, indent=indent, allow_nan=False) + "\n")
+
+
+def _code_revision() -> str:
+    """The commit of the code, with a mark when it was changed since; "unknown" outside of a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, cwd=_TEMPLATE.parent, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()
