@@ -34,8 +34,8 @@ class ProcessId:
     @classmethod
     def of(cls, pid: int) -> "ProcessId | None":
         """The live process with this pid; None when there is none or when it is a zombie."""
-        found = _state_and_start(pid)
-        return None if found is None or found[0] in "ZX" else cls(pid, found[1])
+        found = _ended_and_start(pid)
+        return None if found is None or found[0] else cls(pid, found[1])
 
     def alive(self) -> bool:
         """Whether this very process still runs."""
@@ -46,7 +46,7 @@ class ProcessId:
 
         Harmless when none is left. While a group has members the kernel does not give its number to a new process.
         """
-        found = _state_and_start(self.pid)
+        found = _ended_and_start(self.pid)
         if found is not None and found[1] != self.started:
             return  # another process has the pid now
         with suppress(ProcessLookupError):
@@ -58,13 +58,16 @@ def guarded(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), *command]
 
 
-def _state_and_start(pid: int) -> tuple[str, int] | None:
+def _ended_and_start(pid: int) -> tuple[bool, int] | None:
+    """Whether it is a zombie, and when it started."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
+        threads = len(os.listdir(f"/proc/{pid}/task"))
     except OSError:
         return None
     state, *fields = stat[stat.rindex(")") + 2 :].split()  # the command's name may hold spaces and brackets
-    return state, int(fields[18])
+    # A killed process looks like a zombie while other threads of it still end, and these hold its ports.
+    return state in "ZX" and threads <= 1, int(fields[18])
 
 
 class Child:

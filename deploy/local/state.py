@@ -1,6 +1,7 @@
 """What a stack writes down about itself: who runs it, its children, its addresses. One JSON file, replaced in one step."""
 
 import os
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +10,7 @@ import msgspec
 from deploy.local.process import ProcessId
 
 _FILE = "stack.json"
+_KILL_TIMEOUT_S = 5.0
 
 
 class Addresses(msgspec.Struct, frozen=True):
@@ -69,4 +71,7 @@ def sweep(directory: Path) -> list[str]:
     left = [name for name, process in state.children.items() if process.alive()]
     for process in state.children.values():
         process.kill_group()
+    end = time.monotonic() + _KILL_TIMEOUT_S
+    while any(process.alive() for process in state.children.values()) and time.monotonic() < end:
+        time.sleep(0.01)
     return left

@@ -18,6 +18,8 @@ from worker.errors import InklingError
 
 _ROOT = Path(__file__).parents[2]
 _LOOK_EVERY_S = 0.1
+# Python warns of a process object that is dropped while its process runs. These are meant to run on.
+_detached: list[subprocess.Popen[bytes]] = []
 
 
 class StackOptions(msgspec.Struct, frozen=True):
@@ -63,6 +65,7 @@ def start_in_background(directory: Path, options: StackOptions, progress: Callab
             )
     except OSError as error:
         raise explain(error, directory) from error
+    _detached.append(supervisor)
     try:
         return _wait_ready(directory, supervisor, log, progress)
     except BaseException:
