@@ -30,6 +30,8 @@ from worker.store import Change, PartitionState, restore
 log = get_logger()
 
 _ROOM_WAIT_S = 0.05
+#: Batches at the scorer at once. More would only queue in the model server, where waiting counts against the deadline.
+_SCORING_AT_ONCE = 2
 
 
 class Scorer(Protocol):
@@ -124,6 +126,7 @@ class Pipeline:
         self._delivery = delivery
         self._failed = failed
         self._room = asyncio.Event()
+        self._scoring = asyncio.Semaphore(_SCORING_AT_ONCE)
         self._lanes: dict[TopicPartition, Lane[FoldedBatch]] = {}
         self.joined = False  # whether the group has given us an assignment, be it an empty one
 
@@ -199,8 +202,9 @@ class Pipeline:
     async def _finish(self, partition: int, batch: FoldedBatch) -> None:
         scores: list[Record] = []
         if batch.inputs is not None:
-            with metrics.stage.labels("score").time():
-                answer = await self._scorer.score(batch.inputs)
+            async with self._scoring:
+                with metrics.stage.labels("score").time():
+                    answer = await self._scorer.score(batch.inputs)
             scores = score_records(batch, answer, self._settings, _now_ms())
         with metrics.stage.labels("publish").time():
             await self._delivery.publish(partition, scores, batch.dead, batch.changes)

@@ -84,7 +84,7 @@ class WorkerSettings(_Group):
     """The consumer group and how much is taken at once."""
 
     group: str = "inkling-worker"
-    max_batch: int = Field(512, ge=1, le=2000)
+    max_batch: int = Field(256, ge=1, le=2000)
     commit_interval_s: float = Field(1.0, gt=0)
     session_timeout_s: float = Field(10.0, gt=0)
     drain_s: float = Field(10.0, gt=0)

@@ -17,6 +17,7 @@ The rules that keep it right:
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Protocol, cast
 
 import faust
@@ -38,6 +39,8 @@ log = get_logger()
 #: How long one fetch may wait for records, and how long the broker may hold it: short, as the set of partitions
 #: that have room is fixed for the length of a fetch.
 _FETCH_WAIT_S = 0.1
+#: How long to sleep at most while a rebalance has stopped the flow, before looking whether we are to stop.
+_FLOW_WAIT_S = 0.5
 #: Bytes a fetch may bring per partition: bounds what is prefetched.
 _FETCH_BYTES = 2 * 1024 * 1024
 
@@ -114,7 +117,8 @@ class _BatchConsumer(driver.Consumer):
 
     async def _hand_over(self) -> None:
         if not self.flow_active:
-            await self.wait(self.can_resume_flow.wait())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.can_resume_flow.wait(), _FLOW_WAIT_S)
             return
         generation = self.app.consumer_generation_id
         wanted = {tp for tp in self._get_active_partitions() if self._handler.has_room(tp)}
@@ -233,7 +237,7 @@ async def run_app(app: faust.App, stop: asyncio.Event, failed: "asyncio.Future[N
     A crash of the app, or an exception put into `failed`, ends it as well and is raised.
     """
     await app.start()
-    ends: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(app.wait_until_stopped())]
+    ends: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(_ended(app))]
     try:
         await asyncio.wait([*ends, failed], return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -244,3 +248,9 @@ async def run_app(app: faust.App, stop: asyncio.Event, failed: "asyncio.Future[N
         failed.result()
     if app.crash_reason is not None:
         raise app.crash_reason
+
+
+async def _ended(app: faust.App) -> None:
+    # mode's own wait leaves a task behind when it is cancelled.
+    while not app.should_stop:
+        await asyncio.sleep(_FETCH_WAIT_S)
