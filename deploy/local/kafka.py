@@ -75,8 +75,11 @@ class KafkaBroker:
     def _format(self, command: list[str], properties: Path) -> None:
         """Into an empty folder only: an interrupted format leaves files without `meta.properties`."""
         shutil.rmtree(self._directory / "data", ignore_errors=True)
+        # Given with "=", because one in 64 starts with a dash and would be taken for an option.
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-        answer = subprocess.run([*command, "format", "-t", cluster, "-c", str(properties)], capture_output=True, text=True)
+        answer = subprocess.run(
+            [*command, "format", f"--cluster-id={cluster}", "-c", str(properties)], capture_output=True, text=True
+        )
         if answer.returncode != 0:
             lines = (answer.stderr or answer.stdout).strip().splitlines()
             raise StackError(
