@@ -8,7 +8,7 @@ learning, calibration and drift can be judged sharply: no model can beat `truth`
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -63,6 +63,11 @@ class Clickstream:
     def events(self) -> Iterator[ClickEvent]:
         """The events, made as they are asked for."""
         return as_events(self.clicks, self.shop, self.catalogue, self.seed)
+
+    def ending_at(self, end_ms: int) -> "Clickstream":
+        """The same stream at another time: its last event is at `end_ms`."""
+        times_ms = self.clicks.time_ms
+        return replace(self, clicks=replace(self.clicks, time_ms=times_ms + (end_ms - int(times_ms[-1]))))
 
     def truth_by_id(self) -> dict[str, float]:
         """`truth` by event id."""

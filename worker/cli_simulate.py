@@ -64,7 +64,9 @@ def simulate(
 
     per_hour = sessions_per_hour or sessions / _SPAN_H
     span_ms = round(sessions / per_hour * 3_600_000)
-    start_ms = _start_ms(start, span_ms, to_topic=topic is not None)
+    # Live topics refuse the future; the last session's end is not known beforehand.
+    ends_now = topic is not None and start is None
+    start_ms = int(time.time() * 1000) - span_ms if ends_now else _start_ms(start or _FILE_START)
     stream = simulated(
         load_shop(shop),
         sessions,
@@ -73,6 +75,8 @@ def simulate(
         sessions_per_hour=per_hour,
         drift=_drift(drift, start_ms, span_ms, drift_at, drift_strength),
     )
+    if ends_now:
+        stream = stream.ending_at(int(time.time() * 1000))
     with ExitStack() as files:
         events: Iterable[ClickEvent] = files.enter_context(_progress(stream, "simulating"))
         if truth is not None:
@@ -85,10 +89,7 @@ def simulate(
             _write(events, typer.get_binary_stream("stdout").write)
 
 
-def _start_ms(start: str | None, span_ms: int, *, to_topic: bool) -> int:
-    if start is None and to_topic:
-        return int(time.time() * 1000) - span_ms
-    text = start or _FILE_START
+def _start_ms(text: str) -> int:
     if text.isdigit():
         return int(text)
     try:

@@ -28,6 +28,14 @@ def test_same_seed_same_stream() -> None:
     assert not {e.event_id for e in first.events()} & {e.event_id for e in other.events()}
 
 
+def test_a_stream_can_be_moved_in_time(stream: Clickstream) -> None:
+    """A moved stream ends when told, with the same gaps, ids and truth."""
+    moved = stream.ending_at(START_MS)
+    assert moved.clicks.time_ms[-1] == START_MS
+    assert np.array_equal(np.diff(moved.clicks.time_ms), np.diff(stream.clicks.time_ms))
+    assert moved.truth_by_id() == stream.truth_by_id()
+
+
 def test_events_are_in_order_of_time_and_interleaved(stream: Clickstream) -> None:
     """Event times never fall, and sessions overlap."""
     times = [event.event_time for event in stream.events()]
