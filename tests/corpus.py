@@ -5,7 +5,7 @@ run to run. `kind` names the class, `name` the variant.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from worker.contract.codec import MAX_RECORD_BYTES
@@ -84,7 +84,7 @@ class _Record:
         return self.without(field)[:-1] + f', "{field}": '.encode() + written + b"}"
 
 
-_BadClass = tuple[str, Reason, dict[str, bytes | None]]
+_BadClass = tuple[str, Reason, Mapping[str, bytes | None]]
 
 
 def _bad_values(now_ms: int) -> Iterator[_BadClass]:

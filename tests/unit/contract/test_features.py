@@ -144,9 +144,12 @@ def test_shapes_and_types(rows: int, steps: int) -> None:
     fold, _ = folded([click(f"e{n}", START_MS + n) for n in range(rows)], spec)
     inputs = encode([fold.sessions["v"]] * 3)
     assert isinstance(inputs, ModelInputs)
-    assert (inputs.codes.shape, inputs.codes.dtype) == ((3, steps, len(CODES)), np.int32)
-    assert (inputs.numbers.shape, inputs.numbers.dtype) == ((3, steps, len(NUMBERS)), np.float32)
-    assert (inputs.length.shape, inputs.length.dtype) == ((3, 1), np.int32)
+    assert inputs.codes.shape == (3, steps, len(CODES))
+    assert inputs.codes.dtype == np.int32
+    assert inputs.numbers.shape == (3, steps, len(NUMBERS))
+    assert inputs.numbers.dtype == np.float32
+    assert inputs.length.shape == (3, 1)
+    assert inputs.length.dtype == np.int32
     assert inputs.codes.flags.c_contiguous
     assert inputs.numbers.flags.c_contiguous
 

@@ -1,5 +1,6 @@
 """The laws of the fold, over random logs with late events, copies and shared buckets."""
 
+import math
 from collections import Counter, defaultdict
 from random import Random
 
@@ -236,7 +237,7 @@ def test_numbers_equal_those_of_a_batch_oracle(log: list[ClickEvent]) -> None:
 
 def _decayed(events: list[ClickEvent], kind: str, at_ms: int) -> float:
     ages_s = ((at_ms - event.event_time) / 1000 for event in events if event.event_type == kind)
-    return sum(0.5 ** (age_s / SPEC.half_life_s) for age_s in ages_s)
+    return sum(math.pow(0.5, age_s / SPEC.half_life_s) for age_s in ages_s)
 
 
 def test_dropped_events_are_not_counted() -> None:

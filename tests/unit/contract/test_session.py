@@ -194,4 +194,4 @@ def test_policy_read_from_bytes_is_checked_as_well() -> None:
 def test_spec_refuses_what_cannot_work(changes: dict[str, int]) -> None:
     """A window of one would never be cut, one bucket leaves none for ids, a half-life of zero divides by it."""
     with pytest.raises(ValueError, match="must be"):
-        FeatureSpec(**changes)  # type: ignore[arg-type]
+        FeatureSpec(**changes)
