@@ -71,11 +71,14 @@ def test_items_categories_and_brands_do_not_share_cells() -> None:
 
 
 def test_take_dirty_gives_each_change_once() -> None:
-    """Only the touched blocks, by number, and none twice."""
-    counters = counted(click("a", START_MS, item="lamp"))
+    """Only the touched blocks, by number, and none twice; the first cell of a kind follows the last of the one before."""
+    spec = FeatureSpec()
+    counters = Counters(spec)
+    counters.add(click("a", START_MS), (1, 20, 30, 40, 1, 1))
+    cells = (20, spec.item_buckets + 30, spec.item_buckets + spec.category_buckets + 40)
     blocks = counters.take_dirty()
-    assert 1 <= len(blocks) <= 3
-    assert all(len(block) == BLOCK_BYTES and any(block) for block in blocks.values())
+    assert list(blocks) == [cell // BLOCK_CELLS for cell in cells]
+    assert all(block == counters.block(number) and any(block) for number, block in blocks.items())
     assert counters.take_dirty() == {}
 
 
