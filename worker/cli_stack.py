@@ -154,7 +154,8 @@ def _options(
     from deploy.local.supervise import StackOptions
     from deploy.local.topics import standard_topics
 
-    topics = Settings().topics
+    settings = Settings()
+    topics, metrics = settings.topics, settings.metrics
     if partitions is not None:
         topics = topics.model_copy(update={"partitions": partitions})
     return StackOptions(
@@ -164,6 +165,8 @@ def _options(
         model_repository=str((models or OWN_MODELS).resolve()),
         require_model=triton,
         topics=standard_topics(topics),
+        # Where a worker and the outcome join serve their metrics when they are started with the same settings.
+        scrape={"worker": [f"{metrics.host}:{metrics.port}"], "labels": [f"{metrics.host}:{metrics.labels_port}"]},
     )
 
 

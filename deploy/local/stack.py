@@ -3,7 +3,7 @@
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,7 @@ from deploy.local.triton import Probe, TritonServer, add_missing_versions, found
 Progress = Callable[[str], None]
 OWN_MODELS = Path(__file__).parents[2] / "model_repo"
 PORTS = 6  # Kafka, its controller, Triton's HTTP, gRPC and metrics, Prometheus; always in this order from the port base upwards
+NO_WORKERS: Mapping[str, Sequence[str]] = {"worker": (), "labels": ()}
 _WRITTEN = ("kafka", "triton", "prometheus", "model_repo", "logs", "stack.json")
 _LEAST_FREE_BYTES = 500 * 1024 * 1024
 
@@ -62,6 +63,7 @@ class LocalStack:
         require_model: whether a repository without any model version is an error.
         probe: see `TritonServer`; by default every model is asked its own golden batch.
         topics: made before the stack counts as ready.
+        scrape: for each further job the `host:port` addresses that Prometheus reads; `prometheus.set_targets` changes them.
         cache: where jars are kept; the user's cache by default.
     """
 
@@ -76,6 +78,7 @@ class LocalStack:
         require_model: bool = False,
         probe: Probe | None = None,
         topics: Sequence[TopicSpec] = (),
+        scrape: Mapping[str, Sequence[str]] = NO_WORKERS,
         cache: Path | None = None,
     ) -> None:
         self.directory = directory
@@ -89,6 +92,7 @@ class LocalStack:
         self._require_model = require_model
         self._probe = probe
         self._topics = topics
+        self._scrape = scrape
         self._cache = cache
         self._lock = DirectoryLock(directory)
         self._state: StackState | None = None
@@ -208,7 +212,7 @@ class LocalStack:
         if self._with_prometheus == "auto" and find_prometheus() is None:
             progress("NO PROMETHEUS on this machine: going on without (Debian: apt-get install prometheus)")
         elif self._with_prometheus:
-            targets = {"triton": [f"{HOST}:{metrics}"] if self._with_triton else [], "worker": [], "labels": []}
+            targets = {"triton": [f"{HOST}:{metrics}"] if self._with_triton else [], **self._scrape}
             self.prometheus = PrometheusServer(self.directory / "prometheus", logs / "prometheus.log", prometheus, targets)
             self._parts.append(self.prometheus)
 

@@ -31,6 +31,7 @@ class StackOptions(msgspec.Struct, frozen=True):
     model_repository: str | None = None
     require_model: bool = False
     topics: list[TopicSpec] = []
+    scrape: dict[str, list[str]] = {}
 
     def stack(self, directory: Path) -> LocalStack:
         """The stack they describe."""
@@ -42,6 +43,7 @@ class StackOptions(msgspec.Struct, frozen=True):
             model_repository=Path(self.model_repository) if self.model_repository else None,
             require_model=self.require_model,
             topics=self.topics,
+            scrape=self.scrape,
         )
 
 
