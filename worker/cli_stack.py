@@ -166,7 +166,10 @@ def _options(
         require_model=triton,
         topics=standard_topics(topics),
         # Where a worker and the outcome join serve their metrics when they are started with the same settings.
-        scrape={"worker": [f"{metrics.host}:{metrics.port}"], "labels": [f"{metrics.host}:{metrics.labels_port}"]},
+        scrape={
+            job: [f"{metrics.host}:{port}"] if port else []
+            for job, port in (("worker", metrics.port), ("labels", metrics.labels_port))
+        },
     )
 
 
