@@ -15,10 +15,13 @@ def console(
 ) -> None:
     """Show what goes through Inkling right now, in the browser, until Ctrl-C."""
     import asyncio
+    import logging
     import signal
 
     from worker.console.server import run_console
 
+    # The page says when Kafka is away; aiokafka would say so ten times a second.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     settings = Settings()
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = settings.model_copy(update={"console": settings.console.model_copy(update=given)})

@@ -6,8 +6,9 @@ but not read: the page shows now, not the past.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import structlog
@@ -34,7 +35,8 @@ _ANSWER_S = 4.0
 _MAX_BEHIND = 20_000
 # Records handled before others get their turn on the loop: about 20 ms.
 _AT_ONCE = 2_000
-_RETRY_S = 2.0
+# What an absent broker shows itself by.
+_AWAY = (KafkaError, OSError, TimeoutError)
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,11 @@ class Feed:
             _Source(topics.control, 1_000, None, self._pointer),
         )
         self._sources = {source.topic: source for source in sources}
+        self._answers = True
+        self._next: dict[TopicPartition, int] = {}  # where to go on
 
     async def run(self) -> None:
-        """Connects, follows, and connects again."""
-        where = self._settings.kafka.bootstrap_servers
+        """Connects and follows. Once connected, the clients find a broker that comes back by themselves."""
         while True:
             client = connection(self._settings.kafka)
             admin = AIOKafkaAdminClient(**client)
@@ -78,20 +81,22 @@ class Feed:
                 await admin.start()
                 await consumer.start()
                 await self._follow(admin, consumer)
-            except (KafkaError, OSError, TimeoutError) as error:
-                self._aggregator.connection("lost", f"Kafka does not answer at {where}. Trying again.")
-                _log.warning("console lost Kafka, trying again", servers=where, error=repr(error))
+            except _AWAY as error:
+                self._lost(error)
             finally:
-                await consumer.stop()
-                await admin.close()
-            await asyncio.sleep(_RETRY_S)
+                await _stopped(consumer.stop())
+                await _stopped(admin.close())
+            await asyncio.sleep(_PULSE_S)
 
     async def _follow(self, admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer) -> None:
         pulse_at = 0.0
         while True:
             if time.monotonic() >= pulse_at:
-                async with asyncio.timeout(_ANSWER_S):
-                    await self._pulse(admin, consumer)
+                try:
+                    async with asyncio.timeout(_ANSWER_S):
+                        await self._pulse(admin, consumer)
+                except _AWAY as error:
+                    self._lost(error)
                 pulse_at = time.monotonic() + _PULSE_S
             if not consumer.assignment():
                 await asyncio.sleep(_PULSE_S)
@@ -100,7 +105,15 @@ class Feed:
             now_ms = _now_ms()
             for partition, records in batches.items():
                 self._take(partition.topic, records, now_ms)
+                self._next[partition] = records[-1].offset + 1
             await asyncio.sleep(0)
+
+    def _lost(self, error: Exception) -> None:
+        where = self._settings.kafka.bootstrap_servers
+        if self._answers:
+            _log.warning("Kafka does not answer, trying again", servers=where, error=repr(error))
+        self._answers = False
+        self._aggregator.connection("lost", f"Kafka does not answer at {where}. Trying again.")
 
     async def _pulse(self, admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer) -> None:
         # All topics, not ours by name: asking for one by name may make it.
@@ -113,14 +126,14 @@ class Feed:
             await self._assign(consumer, partitions)
         if partitions:
             await self._skip(consumer, partitions)
+        self._answers = True
         if missing:
             self._aggregator.connection("waiting", f"Not there yet: {', '.join(missing)}. The worker makes them when it starts.")
         else:
             self._aggregator.connection("live", f"Kafka at {self._settings.kafka.bootstrap_servers}")
 
     async def _assign(self, consumer: AIOKafkaConsumer, partitions: set[TopicPartition]) -> None:
-        known = {partition: await consumer.position(partition) for partition in consumer.assignment() & partitions}
-        new = partitions - known.keys()
+        new = partitions - self._next.keys()
         begin, end = await consumer.beginning_offsets(list(new)), await consumer.end_offsets(list(new))
         since_ms = _now_ms() - WINDOW_S * 1000
         timed = [
@@ -128,23 +141,30 @@ class Feed:
         ]
         recent = await consumer.offsets_for_times(dict.fromkeys(timed, since_ms)) if timed else {}
         consumer.assign(list(partitions))
-        for partition, offset in known.items():
-            consumer.seek(partition, offset)
         for partition in new:
             start = end[partition] - self._sources[partition.topic].look_back
             if partition in recent:
                 found = recent[partition]
                 start = max(start, end[partition] if found is None else found.offset)
-            consumer.seek(partition, max(start, begin[partition]))
+            self._next[partition] = max(start, begin[partition])
+        for partition in partitions:
+            consumer.seek(partition, self._next[partition])
 
     async def _skip(self, consumer: AIOKafkaConsumer, partitions: set[TopicPartition]) -> None:
         end = await consumer.end_offsets(list(partitions))
         for partition in partitions:
             source = self._sources[partition.topic]
-            behind = end[partition] - await consumer.position(partition)
+            behind = end[partition] - self._next[partition]
             if source.column is not None and behind > _MAX_BEHIND:
-                consumer.seek(partition, end[partition])
+                self._go_to(consumer, partition, end[partition])
                 self._aggregator.skip(source.column, behind, _now_ms())
+            elif behind < 0:
+                # The topic was made anew: its offsets count from the beginning again.
+                self._go_to(consumer, partition, 0)
+
+    def _go_to(self, consumer: AIOKafkaConsumer, partition: TopicPartition, offset: int) -> None:
+        consumer.seek(partition, offset)
+        self._next[partition] = offset
 
     def _take(self, topic: str, records: list[ConsumerRecord], now_ms: int) -> None:
         handle = self._sources[topic].handle
@@ -171,6 +191,12 @@ class Feed:
     def _pointer(self, record: ConsumerRecord, at_ms: int) -> None:
         if record.key == self._settings.model.name.encode():
             self._aggregator.pointer(self._pointers.decode(record.value or b""))
+
+
+async def _stopped(stopping: Coroutine[Any, Any, None]) -> None:
+    """Waits until a client is stopped, whatever comes of it: with the broker away, aiokafka's own fetch tasks may raise
+    CancelledError out of `stop()`, which would pass for a cancellation of ours."""
+    await asyncio.gather(asyncio.wait_for(stopping, _ANSWER_S), return_exceptions=True)
 
 
 def _now_ms() -> int:

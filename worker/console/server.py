@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
+from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -95,8 +96,8 @@ class Console:
             Route("/snapshots", self._snapshots),
             Mount("/static", StaticFiles(directory=_STATIC)),
         ]
-        guarded = Mount("/", routes=routes, middleware=[Middleware(TrustedHostMiddleware, hosts), Middleware(_Headers)])
-        self._server = await serve(host, port, [guarded], setting="INKLING_CONSOLE__PORT")
+        guarded = Starlette(routes=routes, middleware=[Middleware(_Headers), Middleware(TrustedHostMiddleware, hosts)])
+        self._server = await serve(host, port, [Mount("/", guarded)], setting="INKLING_CONSOLE__PORT")
         self._pusher = asyncio.create_task(self._push(), name="console-push")
 
     async def close(self) -> None:
