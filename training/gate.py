@@ -9,16 +9,12 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-Doubles = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from training.evaluate import Doubles, calibration_error, log_losses
+from training.history import Ints
 
-#: What a probability is kept from 0 and 1 by, so that one sure mistake cannot outweigh everything else.
-_CLIP = 1e-6
 #: Draws held in memory at once.
 _CHUNK_DRAWS = 4_000_000
-_CALIBRATION_BINS = 10
 
 
 class GatePolicy(msgspec.Struct, frozen=True):
@@ -91,7 +87,7 @@ def decide(deciding: Comparison, others: Sequence[Comparison], policy: GatePolic
 def compare(comparison: Comparison, policy: GatePolicy, seed: int) -> HeadResult:
     """Log-losses, calibration errors, and the interval of the difference."""
     label = comparison.label
-    losses = [log_loss(p, label) for p in (comparison.champion, comparison.candidate)]
+    losses = [log_losses(label, p) for p in (comparison.champion, comparison.candidate)]
     difference = losses[1] - losses[0]
     low, high = session_interval(difference, comparison.session, policy.confidence, policy.draws, seed)
     return HeadResult(
@@ -104,15 +100,9 @@ def compare(comparison: Comparison, policy: GatePolicy, seed: int) -> HeadResult
         difference=float(difference.mean()),
         low=low,
         high=high,
-        champion_ece=calibration_error(comparison.champion, label),
-        candidate_ece=calibration_error(comparison.candidate, label),
+        champion_ece=calibration_error(label, comparison.champion),
+        candidate_ece=calibration_error(label, comparison.candidate),
     )
-
-
-def log_loss(p: Doubles, label: Ints) -> Doubles:
-    """Each event's log-loss, in nats. [N]"""
-    p = np.clip(p, _CLIP, 1 - _CLIP)
-    return np.asarray(-np.where(label == 1, np.log(p), np.log1p(-p)))
 
 
 def session_interval(values: Doubles, session: Ints, confidence: float, draws: int, seed: int) -> tuple[float, float]:
@@ -127,13 +117,6 @@ def session_interval(values: Doubles, session: Ints, confidence: float, draws: i
         means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
     low, high = np.quantile(np.concatenate(means), [1 - confidence, confidence])
     return float(low), float(high)
-
-
-def calibration_error(p: Doubles, label: Ints) -> float:
-    """Mean gap between probability said and share seen, over bins that hold equally many events."""
-    order = np.argsort(p, kind="stable")
-    bins = np.array_split(order, min(_CALIBRATION_BINS, len(order)))
-    return float(sum(abs(p[rows].mean() - label[rows].mean()) * len(rows) for rows in bins) / len(order))
 
 
 def _too_little(main: HeadResult, policy: GatePolicy) -> str | None:

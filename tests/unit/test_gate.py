@@ -5,7 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from training.gate import Comparison, Doubles, GatePolicy, Ints, calibration_error, decide, log_loss, session_interval
+from training.evaluate import Doubles
+from training.gate import Comparison, GatePolicy, decide, session_interval
+from training.history import Ints
 
 
 class Shop(NamedTuple):
@@ -144,13 +146,3 @@ def test_the_verdict_is_reproducible() -> None:
     data = shop()
     comparison = of(data, blurred(data.truth, 0.5), data.truth)
     assert decide(comparison, [], seed=4) == decide(comparison, [], seed=4)
-
-
-def test_log_loss_and_calibration_by_hand() -> None:
-    """Small numbers."""
-    assert log_loss(np.array([0.25, 0.25]), np.array([1, 0])) == pytest.approx([np.log(4), -np.log(0.75)])
-    assert np.isfinite(log_loss(np.array([0.0, 1.0]), np.array([1, 0]))).all()
-    # Half says 20% and is right, half says 80% where 60% is true.
-    p = np.repeat([0.2, 0.8], 50)
-    label = np.concatenate([np.tile([1, 1, 0, 0, 0, 0, 0, 0, 0, 0], 5), np.tile([1, 1, 1, 1, 1, 1, 0, 0, 0, 0], 5)])
-    assert calibration_error(p, label) == pytest.approx(0.1)

@@ -30,6 +30,8 @@ _CHANNEL = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Else channels of one process to one address share their back-off, and a new one fails without having tried.
+    ("grpc.use_local_subchannel_pool", 1),
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
 ]
@@ -104,15 +106,13 @@ class TritonScorer:
         await self.load()
 
     async def requests_served(self) -> dict[str, int]:
-        """Requests that each loaded version was sent since it was loaded. Raises a ScoringError."""
+        """Requests that each loaded version has answered since it was loaded. Raises a ScoringError."""
         try:
             statistics = await self._client.get_inference_statistics(self._model, client_timeout=self._timeout_s)
         except InferenceServerException as error:
             raise scoring_error(error) from error
-        return {
-            model.version: model.inference_stats.success.count + model.inference_stats.fail.count
-            for model in statistics.model_stats
-        }
+        # Failed ones do not count: a dead model process "fails" every request that its client gives up.
+        return {model.version: model.inference_stats.success.count for model in statistics.model_stats}
 
     async def _request(self, inputs: ModelInputs, version: str) -> Scores:
         try:
