@@ -60,6 +60,14 @@ def replay(
         print(f"{notes.ahead} of them lie more than {allowed:g} h after the clock: the worker will refuse them")
 
 
+def labels() -> None:
+    """Join scores with what really happened, until told to stop. As many as you like share the partitions."""
+    from worker.cli import run_service
+    from worker.labels_app import run_labels
+
+    run_service(run_labels)
+
+
 def _positive(text: str, option: str) -> float:
     try:
         value = float(text)

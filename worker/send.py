@@ -17,6 +17,8 @@ from worker.kafka import connection
 from worker.settings import Settings
 
 KeyedValue = tuple[bytes | None, bytes]
+#: Key, value, headers.
+Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]
 
 #: Records of one partition are packed up to this size; Kafka takes about 1 MB at once.
 _PACK_BYTES = 500_000
@@ -78,6 +80,23 @@ async def send_records(
         await producer.stop()
     tell(taken)
     return SendReport(taken, keyless, size, time.monotonic() - started)
+
+
+async def send_packed(producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[Record]) -> None:
+    """Send records to one partition in few packs, in order, and wait until all are confirmed. Raises KafkaError.
+
+    Packs are as large as the producer's `max_batch_size`; nobody else may send to the partition by it meanwhile.
+    """
+    confirmations: list[asyncio.Future[Any]] = []
+    pack = producer.create_batch()
+    for key, value, headers in records:
+        # The first record of a pack is taken whatever its size.
+        while pack.append(key=key, value=value, timestamp=None, headers=headers) is None:
+            confirmations.append(await producer.send_batch(pack, topic, partition=partition))
+            pack = producer.create_batch()
+    if pack.record_count():
+        confirmations.append(await producer.send_batch(pack, topic, partition=partition))
+    await asyncio.gather(*confirmations)
 
 
 class _Packer:
