@@ -37,7 +37,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
     async with contextlib.AsyncExitStack() as parts:
         delivery = await _delivery(settings, parts)
         follower, scorer = await _scorer(settings, parts)
-        _check_window(settings, follower.spec)
+        _check_spec(settings, follower.spec)
         pipeline = Pipeline(settings, follower.spec, scorer, delivery, failed)
         parts.push_async_callback(pipeline.close)
         lag = asyncio.create_task(_measure_loop_lag())
@@ -94,7 +94,11 @@ def _note_version(pointer: Pointer) -> None:
     metrics.model_trained_until.set((pointer.trained_until or 0) / 1000)
 
 
-def _check_window(settings: Settings, spec: FeatureSpec) -> None:
+def _check_spec(settings: Settings, spec: FeatureSpec) -> None:
+    if spec.version != FeatureSpec().version:
+        raise ConfigurationError(
+            f"the champion was trained for feature spec {spec.version}, this worker knows {FeatureSpec().version}: upgrade the older"
+        )
     if settings.session.window != spec.window:
         raise ConfigurationError(
             f"INKLING_SESSION__WINDOW is {settings.session.window} but the champion was trained with {spec.window}: set it so"

@@ -35,6 +35,7 @@ class Horizon(StrEnum):
     H24 = "24h"
     D7 = "7d"
 
+
 Files = Annotated[list[Path], typer.Argument(help="Events as JSON, one object a line; .gz by suffix.")]
 Until = Annotated[int | None, typer.Option(metavar="MS", help="Use only events before this time, and labels known by then.")]
 
@@ -49,7 +50,6 @@ def train(
     from training.make_version import make_version
     from training.read import EventFiles, logged
     from worker.contract.features import FeatureSpec
-    from worker.contract.session import SessionPolicy
 
     settings = Settings()
     partitions = settings.topics.partitions
@@ -61,7 +61,7 @@ def train(
             out,
             source=" ".join(path.name for path in files),
             spec=FeatureSpec(window=session.window),
-            policy=SessionPolicy(gap_ms=round(session.gap_s * 1000), grace_ms=round(session.grace_s * 1000)),
+            policy=session.policy,
             partitions=partitions,
             until_ms=until,
             seed=seed,

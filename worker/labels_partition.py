@@ -24,7 +24,6 @@ from tenacity import RetryCallState, retry, retry_if_exception_type, wait_expone
 from worker import metrics
 from worker.contract.codec import decode, encode
 from worker.contract.events import ClickEvent, OutcomeEvent, ScoreEvent
-from worker.contract.session import SessionPolicy
 from worker.labels import COPY_REACH, OutcomeJoin, Progress
 from worker.quality import OnlineQuality
 from worker.send import Record, send_packed
@@ -78,7 +77,7 @@ class PartitionJoin:
         self._producer = producer
         self._quality = quality
         self._room = room
-        self._join = OutcomeJoin(_policy(settings))
+        self._join = OutcomeJoin(settings.session.policy)
         self._queue: asyncio.Queue[list[ConsumerRecord]] = asyncio.Queue()
         self._max_future_ms = int(settings.session.max_future_s * 1000)
 
@@ -118,7 +117,7 @@ class PartitionJoin:
             scores = TopicPartition(self._topics.scores, self._partition)
             # 1 what is out already
             resume = await self._read_progress(consumer)
-            self._join = OutcomeJoin(_policy(self._settings), resume)
+            self._join = OutcomeJoin(self._settings.session.policy, resume)
             # 2 scores
             first, score_end = await bounds(consumer, scores)
             start = first if resume is None else max(first, resume.lowest_open - COPY_REACH)
@@ -189,7 +188,3 @@ class PartitionJoin:
         records: list[Record] = [(outcome.visitor_id.encode(), encode(outcome), []) for outcome in outcomes]
         records[-1][2].append((PROGRESS_HEADER, encode(progress)))
         await send_packed(self._producer, self._topics.outcomes, self._partition, records)
-
-
-def _policy(settings: Settings) -> SessionPolicy:
-    return SessionPolicy(gap_ms=int(settings.session.gap_s * 1000), grace_ms=int(settings.session.grace_s * 1000))

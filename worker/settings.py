@@ -6,6 +6,8 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from worker.contract.session import SessionPolicy
+
 
 class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +52,11 @@ class SessionSettings(_Group):
         if self.grace_s >= self.gap_s:
             raise ValueError(f"grace_s ({self.grace_s:g}) must be less than gap_s ({self.gap_s:g})")
         return self
+
+    @property
+    def policy(self) -> SessionPolicy:
+        """The session rules in the contract's units."""
+        return SessionPolicy(gap_ms=round(self.gap_s * 1000), grace_ms=round(self.grace_s * 1000))
 
 
 class TritonSettings(_Group):

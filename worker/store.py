@@ -89,18 +89,13 @@ class PartitionState:
             self.fold.sessions[key.decode()] = _sessions.decode(value)
 
 
-def session_policy(settings: Settings) -> SessionPolicy:
-    """The session rules of the settings, in the contract's units."""
-    return SessionPolicy(gap_ms=int(settings.session.gap_s * 1000), grace_ms=int(settings.session.grace_s * 1000))
-
-
 async def restore(settings: Settings, partitions: Iterable[int], spec: FeatureSpec) -> dict[int, PartitionState]:
     """Read the partitions' state back from the changelog.
 
     Raises StateError when it is damaged, or lies behind what the group has committed: sessions would silently be lost.
     """
     started = time.monotonic()
-    states = {partition: PartitionState(spec, session_policy(settings)) for partition in partitions}
+    states = {partition: PartitionState(spec, settings.session.policy) for partition in partitions}
     async with whole_topic(settings.kafka, settings.topics.changelog, list(states)) as consumer:
         async for records in records_to_end(consumer):
             for record in records:

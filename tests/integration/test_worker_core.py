@@ -19,8 +19,7 @@ from worker.contract.events import InvalidRecord
 from worker.contract.fold import Fold
 from worker.errors import StateError
 from worker.settings import KafkaSettings, Settings, TopicSettings, WorkerSettings
-from worker.store import restore, session_policy
-
+from worker.store import restore
 
 #: Larger records never reach a topic with Kafka's default limit.
 _KAFKA_LIMIT = 1_000_000
@@ -50,7 +49,7 @@ async def _running(settings: Settings, delay_s: float = 0.0) -> AsyncIterator["a
 async def _replayed(settings: Settings) -> tuple[dict[int, Fold], int]:
     """A straight replay of the clicks, partition by partition: what state has to be, and how many events policy drops."""
     drops = 0
-    folds = {partition: Fold(SPEC, session_policy(settings)) for partition in range(settings.topics.partitions)}
+    folds = {partition: Fold(SPEC, settings.session.policy) for partition in range(settings.topics.partitions)}
     for record in await read(settings, settings.topics.clicks):
         event = decode(record.value, record.key, record.timestamp, int(settings.session.max_future_s * 1000))
         if not isinstance(event, InvalidRecord):

@@ -18,7 +18,6 @@ from worker.contract.fold import Fold
 from worker.dead import dead_letter
 from worker.labels import OutcomeJoin
 from worker.settings import Settings
-from worker.store import session_policy
 
 SPEC = FeatureSpec()
 
@@ -52,7 +51,7 @@ def score_record(settings: Settings, partition: int, score: ScoreEvent) -> Writt
 
 async def reference(settings: Settings) -> Reference:
     """Replay the clicks topic."""
-    policy = session_policy(settings)
+    policy = settings.session.policy
     folds: dict[int, Fold] = {}
     made = Reference({}, {}, {})
     for record in await read(settings, settings.topics.clicks):
@@ -87,7 +86,7 @@ async def reference(settings: Settings) -> Reference:
 
 async def outcomes_of(settings: Settings, made: Reference) -> list[tuple[int, OutcomeEvent]]:
     """The outcomes that the clicks and scores bring about, with their partitions."""
-    joins = {partition: OutcomeJoin(session_policy(settings)) for partition in range(settings.topics.partitions)}
+    joins = {partition: OutcomeJoin(settings.session.policy) for partition in range(settings.topics.partitions)}
     for record in await read(settings, settings.topics.clicks):
         event = decode(record.value, record.key, record.timestamp, int(settings.session.max_future_s * 1000))
         joins[record.partition].add_click(None if isinstance(event, InvalidRecord) else event, record.offset)
