@@ -95,10 +95,9 @@ def _note_version(pointer: Pointer) -> None:
 
 
 def _check_spec(settings: Settings, spec: FeatureSpec) -> None:
-    if spec.version != FeatureSpec().version:
-        raise ConfigurationError(
-            f"the champion was trained for feature spec {spec.version}, this worker knows {FeatureSpec().version}: upgrade the older"
-        )
+    known = FeatureSpec().version
+    if spec.version != known:
+        raise ConfigurationError(f"the champion wants feature spec {spec.version}, this worker knows {known}: upgrade the older")
     if settings.session.window != spec.window:
         raise ConfigurationError(
             f"INKLING_SESSION__WINDOW is {settings.session.window} but the champion was trained with {spec.window}: set it so"

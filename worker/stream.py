@@ -252,5 +252,5 @@ async def run_app(app: faust.App, stop: asyncio.Event, failed: "asyncio.Future[N
 
 async def _ended(app: faust.App) -> None:
     # mode's own wait leaves a task behind when it is cancelled.
-    while not app.should_stop:
+    while not app.should_stop:  # noqa: ASYNC110  # Faust sets no asyncio event
         await asyncio.sleep(_FETCH_WAIT_S)
