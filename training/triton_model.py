@@ -114,4 +114,6 @@ def _check_finite(outputs):
 
 
 def _failed(error):
-    return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(f"intent: {error}"))
+    # What was refused is told from what broke: a client must not take a refusal for a server in trouble.
+    code = pb_utils.TritonError.INVALID_ARG if isinstance(error, ValueError) else pb_utils.TritonError.INTERNAL
+    return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(f"intent: {error}", code))

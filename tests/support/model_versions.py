@@ -13,6 +13,7 @@ from training.graph import Graph
 from worker.scoring.golden import Golden
 from worker.versions import MANIFEST, read_manifest, sha256_of
 
+_TRITON_MODEL = Path(__file__).parents[2] / "training" / "triton_model.py"
 _BIAS = "calibration.hazard_bias"
 
 
@@ -22,6 +23,7 @@ def vary(source: Path, out: Path, by: float, *, golden_by: float | None = None) 
     With `golden_by` the golden batch is that of another move: a version that lies about itself.
     """
     shutil.copytree(source, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(_TRITON_MODEL, out / "model.py")
     _move(out / "model.onnx", by)
     spec = read_manifest(source).spec
     inputs = sample_inputs(spec, seed=1)
