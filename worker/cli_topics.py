@@ -3,9 +3,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from worker.audit.report import Report
 
 dlq_app = typer.Typer(help="Records that are no events.", no_args_is_help=True)
 
@@ -66,6 +69,56 @@ def labels() -> None:
     from worker.labels_app import run_labels
 
     run_service(run_labels)
+
+
+def audit(
+    from_beginning: Annotated[
+        bool, typer.Option("--from-beginning", help="From the first click that is still there; there is no other way yet.")
+    ] = True,
+    wait: Annotated[float | None, typer.Option(min=0, help="Wait up to so many seconds for the worker to catch up.")] = None,
+    model_repository: Annotated[
+        Path | None, typer.Option(help="Also compute a sample of the scores again, by the versions here.")
+    ] = None,
+    sample: Annotated[int, typer.Option(min=1, help="How many scores of each partition to compute again.")] = 200,
+    as_json: AsJson = False,
+) -> None:
+    """Check over the live topics that nothing is missing, twice, out of order or irreproducible."""
+    import asyncio
+    import json
+    import time
+
+    from worker.audit.run import Options
+    from worker.audit.run import audit as audit_topics
+    from worker.settings import Settings
+
+    options = Options(wait_s=wait, model_repository=model_repository, sample=sample)
+    started = time.monotonic()
+    with _progress("checking") as tell:
+        report = asyncio.run(audit_topics(Settings(), options, tell))
+    if as_json:
+        print(json.dumps(report.to_json() | {"seconds": round(time.monotonic() - started, 3)}))
+    else:
+        _print_report(report, time.monotonic() - started)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _print_report(report: "Report", seconds: float) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from worker.audit.report import CHECKS
+
+    table = Table("", "what", "checked", "wrong", "first offender")
+    for name, tally in report.checks.items():
+        mark = "[red]wrong[/]" if tally.failed else "" if tally.checked else "[dim]not checked[/]"
+        table.add_row(f"{name} {mark}", CHECKS[name], f"{tally.checked:,}", f"{tally.failed:,}", tally.first or "")
+    console = Console()
+    console.print(table)
+    counts = ", ".join(f"{count:,} {what}" for what, count in report.counts.items() if count)
+    console.print(f"{counts or 'no clicks'}; {seconds:.1f} s")
+    for note in report.notes:
+        console.print(note, markup=False)
 
 
 def _positive(text: str, option: str) -> float:

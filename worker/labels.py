@@ -33,6 +33,8 @@ from worker.visitor_log import SessionRest, VisitorLog
 HORIZON_MS: dict[str, int] = {"5m": 300_000, "30m": 1_800_000, "session": 86_400_000, "24h": 86_400_000, "7d": 604_800_000}
 #: Outcomes of one score.
 OUTCOMES_PER_SCORE = len(HAZARD_HEADS) * len(HORIZONS) + 1
+#: The newest progress of a join, as JSON, on the last record of every portion of outcomes that it writes.
+PROGRESS_HEADER = "inkling-progress"
 #: By how many offsets a score may come after a later one.
 COPY_REACH = 100_000
 
@@ -168,14 +170,14 @@ class OutcomeJoin:
         self._open.append(place)
         heapq.heappush(self._early, (offset, pending))
 
-    def advance(self, at_most: int | None = None) -> list[OutcomeEvent]:
+    def advance(self, at_most: int | None = None, until_ms: int | None = None) -> list[OutcomeEvent]:
         """The outcomes that have matured since the last call: all, or those of the earliest horizons when there are more
-        than about `at_most`. None are left when none come.
+        than about `at_most`; with `until_ms` only what was due by then. None are left when none come.
         """
         while self._early and self._early[0][0] < self._next_click:
             self._begin(heapq.heappop(self._early)[1])
         outcomes: list[OutcomeEvent] = []
-        stop_after_ms = self._newest_ms
+        stop_after_ms = self._newest_ms if until_ms is None else min(until_ms, self._newest_ms)
         while self._due and self._due[0][0] <= stop_after_ms:
             due_ms, _, pending = heapq.heappop(self._due)
             self._mature(pending, outcomes)

@@ -24,16 +24,13 @@ from tenacity import RetryCallState, retry, retry_if_exception_type, wait_expone
 from worker import metrics
 from worker.contract.codec import decode, encode
 from worker.contract.events import ClickEvent, OutcomeEvent, ScoreEvent
-from worker.labels import COPY_REACH, OutcomeJoin, Progress
+from worker.labels import COPY_REACH, PROGRESS_HEADER, OutcomeJoin, Progress
 from worker.quality import OnlineQuality
 from worker.send import Record, send_packed
 from worker.settings import Settings
 from worker.span import bounds, read_span, reader
 
 log = get_logger()
-
-#: On the last record of every portion of outcomes.
-PROGRESS_HEADER = "inkling-progress"
 
 #: Outcomes matured and sent at once: bounds memory when much matures together.
 _PORTION = 4000

@@ -1,0 +1,171 @@
+"""What the scores of one partition say, kept in columns by the offset of their click: about 120 bytes a click."""
+
+from array import array
+from typing import Annotated
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from aiokafka import ConsumerRecord
+
+from worker.audit.report import Report
+from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS, ClickEvent
+from worker.contract.session import Session
+
+#: Probabilities of a score: purchase and cart by horizon, churn, next type.
+WIDTH = len(HAZARD_HEADS) * len(HORIZONS) + 1 + len(EVENT_TYPES)
+CHURN = len(HAZARD_HEADS) * len(HORIZONS)
+#: Copies may differ by this: a model gives slightly other values in another batch.
+TOLERANCE = 1e-5
+
+
+def _named(name: str, keys: tuple[str, ...]) -> type[msgspec.Struct]:
+    """A struct with one float for each key: a third of the time of a dict."""
+    return msgspec.defstruct(name, [(f"k{n}", float, msgspec.field(name=key)) for n, key in enumerate(keys)])
+
+
+_Hazards = _named("_Hazards", HORIZONS)
+_Types = _named("_Types", EVENT_TYPES)
+_Probabilities = msgspec.defstruct(
+    "_Probabilities", [("purchase", _Hazards), ("cart", _Hazards), ("churn", float), ("next_type", _Types)]
+)
+
+
+class _Score(msgspec.Struct):
+    """The parts of a ScoreEvent that are checked."""
+
+    score_id: str
+    event_id: str
+    visitor_id: str
+    session_id: str
+    position: Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
+    event_time: int
+    model: str
+    version: str
+    path: str
+    input_hash: str
+    scores: _Probabilities  # type: ignore[valid-type]  # made above, from the contract's names
+
+
+_decoder = msgspec.json.Decoder(_Score)
+
+
+class Said:
+    """The first copy of each score, and how many copies there are. Offsets are those of clicks, from `start` to before `end`."""
+
+    def __init__(self, topic: str, partition: int, start: int, end: int, report: Report) -> None:
+        self.start = start
+        self.highest = start - 1  # highest click that has a score
+        self._name = f"{topic}:{partition}"
+        self._end = end
+        self._report = report
+        count = end - start
+        self.copies = array("H", bytes(2 * count))
+        self.places = array("q", bytes(8 * count))  # in the score topic
+        self.makers = array("H", bytes(2 * count))  # index in `maker_names`
+        self.p: npt.NDArray[np.float32] = np.zeros((count, WIDTH), np.float32)
+        self.sessions = array("Q", bytes(8 * count))
+        self.positions = array("q", bytes(8 * count))
+        self.maker_names: list[tuple[str, str, str]] = []  # model, version, path
+        self._makers: dict[tuple[str, str, str], int] = {}
+        self._hashes = array("Q", bytes(8 * count))
+        self._events = array("q", bytes(8 * count))  # who and when, hashed
+
+    def add(self, record: ConsumerRecord) -> None:
+        """Take a record of the score topic."""
+        place = f"{record.topic}:{record.partition}:{record.offset}"
+        try:
+            score = _decoder.decode(record.value or b"")
+            click, offset_text = score.score_id.rsplit(":", 1)
+            offset, session, input_hash = int(offset_text), _hash64(score.session_id), _hash64(score.input_hash)
+        except (msgspec.DecodeError, UnicodeError, ValueError) as error:
+            self._report.checks["I1"].fail(f"{place} is no score: {error}")
+            return
+        if offset < self.start and click == self._name:
+            self._report.counts["scores of deleted clicks"] += 1
+            return
+        if click != self._name or offset >= self._end:
+            self._report.checks["I1"].fail(f"score {score.score_id} at {place} has no click in this partition")
+            return
+        self._report.counts["scores"] += 1
+        hazards = [msgspec.structs.astuple(hazard) for hazard in (score.scores.purchase, score.scores.cart)]  # type: ignore[attr-defined]
+        p = np.array((*hazards[0], *hazards[1], score.scores.churn, *msgspec.structs.astuple(score.scores.next_type)), np.float32)  # type: ignore[attr-defined]
+        who = _identity(score.event_id, score.visitor_id, score.event_time)
+        maker = self._maker(score.model, score.version, score.path)
+        at = offset - self.start
+        if self.copies[at]:
+            self._compare(at, score, (who, session, input_hash, score.position), maker, p, place)
+            self.copies[at] = min(self.copies[at] + 1, 65_535)
+            return
+        self.highest = max(self.highest, offset)
+        self.copies[at] = 1
+        self.places[at] = record.offset
+        self.makers[at] = maker
+        self.p[at] = p
+        self.sessions[at] = session
+        self.positions[at] = score.position
+        self._hashes[at] = input_hash
+        self._events[at] = who
+
+    def mismatch(self, at: int, event: ClickEvent, session: Session) -> str | None:
+        """What of the score at index `at` differs from the click and the replayed session: None if nothing does."""
+        if self._events[at] != _identity(event.event_id, event.visitor_id, event.event_time):
+            return "it is about another event"
+        if self.sessions[at] != int(session.session_id, 16):
+            return f"session {self.sessions[at]:016x} should be {session.session_id}"
+        if self._hashes[at] != int(session.input_hash, 16):
+            return f"input hash {self._hashes[at]:016x} should be {session.input_hash}"
+        return None
+
+    def check_positions(self, from_the_start: bool) -> None:
+        """I4: in each session the positions of its scores, by offset, are 1, 2, 3 and so on."""
+        tally = self._report.checks["I4"]
+        scored = np.flatnonzero(np.frombuffer(self.copies, np.uint16))
+        tally.checked += len(scored)
+        sessions = np.frombuffer(self.sessions, np.uint64)[scored]
+        positions = np.frombuffer(self.positions, np.int64)[scored]
+        order = np.argsort(sessions, kind="stable")
+        first = np.ones(len(order), bool)
+        first[1:] = sessions[order][1:] != sessions[order][:-1]
+        expected = np.ones(len(order), np.int64)
+        expected[1:] += positions[order][:-1]
+        expected[first] = 1
+        wrong = positions[order] != expected
+        if not from_the_start:
+            wrong &= ~first
+        # The first in the log, not in the order of sessions.
+        for at in np.sort(order[wrong]):
+            offset, session = scored[at] + self.start, sessions[at]
+            tally.fail(f"score {self._name}:{offset} has position {positions[at]}, not one more than before it in {session:016x}")
+
+    def _compare(
+        self, at: int, score: _Score, identity: tuple[int, int, int, int], maker: int, p: npt.NDArray[np.float32], place: str
+    ) -> None:
+        self._report.counts["score copies"] += 1
+        if identity != (self._events[at], self.sessions[at], self._hashes[at], self.positions[at]):
+            self._report.checks["I2"].fail(f"score {score.score_id} at {place} differs from its first copy")
+        elif maker != self.makers[at]:
+            # The model was back, or another version was pinned, when the click was scored again.
+            self._report.counts["score copies of another version or path"] += 1
+        elif float(np.abs(p - self.p[at]).max()) > TOLERANCE:
+            self._report.checks["I2"].fail(f"score {score.score_id} at {place} has other probabilities than its first copy")
+
+    def _maker(self, model: str, version: str, path: str) -> int:
+        name = (model, version, path)
+        number = self._makers.get(name)
+        if number is None:
+            number = self._makers[name] = len(self.maker_names)
+            self.maker_names.append(name)
+        return number
+
+
+def _hash64(text: str) -> int:
+    number = int(text, 16)
+    if not 0 <= number < 2**64:
+        raise ValueError(f"{text[:40]} is no hash of 64 bits")
+    return number
+
+
+def _identity(event_id: str, visitor_id: str, event_time: int) -> int:
+    # Python's own hash: only compared within this process.
+    return hash((event_id, visitor_id, event_time))
