@@ -105,6 +105,7 @@ def audit(
 
 def _print_report(report: "Report", seconds: float) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from worker.audit.report import CHECKS
@@ -112,7 +113,7 @@ def _print_report(report: "Report", seconds: float) -> None:
     table = Table("", "what", "checked", "wrong", "first offender")
     for name, tally in report.checks.items():
         mark = "[red]wrong[/]" if tally.failed else "" if tally.checked else "[dim]not checked[/]"
-        table.add_row(f"{name} {mark}", CHECKS[name], f"{tally.checked:,}", f"{tally.failed:,}", tally.first or "")
+        table.add_row(f"{name} {mark}", CHECKS[name], f"{tally.checked:,}", f"{tally.failed:,}", escape(tally.first or ""))
     console = Console()
     console.print(table)
     counts = ", ".join(f"{count:,} {what}" for what, count in report.counts.items() if count)
