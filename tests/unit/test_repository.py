@@ -132,14 +132,6 @@ def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
     assert names(tmp_path) == ["config.pbtxt"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_repository_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """In one line."""
-    tmp_path.chmod(0o500)
-    with pytest.raises(ModelError, match="cannot write"), staging(tmp_path / MODEL):
-        pass
-
-
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     """The repository's path leads to something else."""
     (tmp_path / MODEL).write_text("")
