@@ -1,5 +1,6 @@
 """Calibration on sessions later than those trained on: small corrections, held back where there is little to go by."""
 
+import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +15,9 @@ from training.model import Heads, IntentModel
 from training.serving import Calibration
 from training.train import tensors
 
-#: How far a scale may be expected from 1, and a bias from 0, before any data is seen (normal priors).
-_SCALE_SPREAD, _BIAS_SPREAD = 0.15, 0.3
-_BATCH = 256
+#: How far a scale and a bias may be expected from where they start (spreads of normal priors).
+_SCALE_SPREAD, _BIAS_SPREAD = 0.25, 0.1
+_BATCH_EVENTS = 2048
 _MAX_STEPS = 60
 #: Events whose next item is looked at: one scale needs no more, and each costs a logit for every item bucket.
 _MOST_ITEMS = 4000
@@ -33,9 +34,12 @@ class _Collected(NamedTuple):
     next_item: Tensor
 
 
-def calibrate(model: IntentModel, examples: Examples) -> Calibration:
-    """The calibration that is likeliest on these examples under the priors; the identity without any examples."""
-    calibration = Calibration()
+def calibrate(model: IntentModel, examples: Examples, prior: Calibration | None = None) -> Calibration:
+    """The calibration that is likeliest on these examples, held back towards `prior` (by default the identity).
+
+    Without any examples it is the prior.
+    """
+    calibration = copy.deepcopy(prior) if prior is not None else Calibration()
     if not len(examples):
         return calibration
     with torch.no_grad():
@@ -43,12 +47,13 @@ def calibrate(model: IntentModel, examples: Examples) -> Calibration:
     events = len(data.churn)
     # The events of a session share their fate: together they count about as one.
     weight = examples.sessions / max(events, 1)
-    moving = {name: buffer.detach().clone().requires_grad_() for name, buffer in calibration.named_buffers()}
+    start = {name: buffer.detach().clone() for name, buffer in calibration.named_buffers()}
+    moving = {name: value.clone().requires_grad_() for name, value in start.items()}
     optimiser = torch.optim.LBFGS(list(moving.values()), max_iter=_MAX_STEPS, line_search_fn="strong_wolfe")
 
     def objective() -> Tensor:
         optimiser.zero_grad()
-        total = weight * _log_loss(moving, data) + _penalty(moving)
+        total = weight * _log_loss(moving, data) + _penalty(moving, start)
         total.backward()
         return total
 
@@ -61,7 +66,7 @@ def calibrate(model: IntentModel, examples: Examples) -> Calibration:
 def _collect(model: IntentModel, examples: Examples) -> _Collected:
     parts: list[list[Tensor]] = []
     items_left = _MOST_ITEMS
-    for batch in examples.batches(_BATCH, np.random.default_rng(0)):
+    for batch in examples.batches(_BATCH_EVENTS, np.random.default_rng(0)):
         rows = torch.from_numpy(batch.predict)
         heads = model(*tensors(batch.inputs))
         item_known = torch.nonzero(torch.from_numpy(batch.next_item != UNKNOWN))[:items_left].unbind(1)
@@ -84,9 +89,10 @@ def _log_loss(c: dict[str, Tensor], data: _Collected) -> Tensor:
     return total
 
 
-def _penalty(c: dict[str, Tensor]) -> Tensor:
+def _penalty(c: dict[str, Tensor], start: dict[str, Tensor]) -> Tensor:
+    """Minus the log of the priors."""
     total = torch.zeros(())
     for name, value in c.items():
-        scale = name.endswith("scale")
-        total = total + (((value - float(scale)) / (_SCALE_SPREAD if scale else _BIAS_SPREAD)) ** 2).sum() / 2
+        spread = _SCALE_SPREAD if name.endswith("scale") else _BIAS_SPREAD
+        total = total + (((value - start[name]) / spread) ** 2).sum() / 2
     return total

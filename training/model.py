@@ -65,8 +65,8 @@ class IntentModel(nn.Module):
     def forward(self, codes: Tensor, numbers: Tensor) -> Heads:
         features = self.features(codes, numbers)  # [B, T, FEATURES]
         embedded = self.numbers_in(features)
-        for name, k, table in zip(CODES, range(len(CODES)), self.tables, strict=True):
-            found = table(codes[..., k])
+        for k, name in enumerate(CODES):
+            found = self.table(name)(codes[..., k])
             embedded = embedded + (self.item_in(found) if name == "item" else found)
         position = torch.arange(codes.shape[1], device=codes.device).unsqueeze(0)
         hidden = self.trunk(inputs_embeds=self.dropout(embedded), position_ids=position, use_cache=False).last_hidden_state
@@ -79,9 +79,15 @@ class IntentModel(nn.Module):
             next_item=self.next_item(hidden),
         )
 
+    def table(self, name: str) -> nn.Embedding:
+        """The embeddings of a code."""
+        table = self.tables[CODES.index(name)]
+        assert isinstance(table, nn.Embedding)
+        return table
+
     def item_logits(self, query: Tensor) -> Tensor:
         """[..., item_width] -> [..., item_buckets]; bucket 0, "no item", never comes next."""
-        logits: Tensor = query @ self.tables[CODES.index("item")].weight.T + self.item_bias
+        logits: Tensor = query @ self.table("item").weight.T + self.item_bias
         return logits
 
     def _wide(self, codes: Tensor, features: Tensor) -> Tensor:
@@ -92,8 +98,8 @@ class IntentModel(nn.Module):
 
     def _start(self) -> None:
         """Start values: heads and the wide part at 0, so that a head without positives stays at its prior."""
-        for table in self.tables:
-            nn.init.normal_(table.weight, std=_EMBEDDING_SPREAD)
+        for name in CODES:
+            nn.init.normal_(self.table(name).weight, std=_EMBEDDING_SPREAD)
         for part in (self.hazard, self.churn, self.next_type):
             nn.init.zeros_(part.weight)
             nn.init.zeros_(part.bias)
