@@ -1,4 +1,4 @@
-"""Commands over the topics: replay, labels, audit, dlq."""
+"""Commands over the topics: replay, labels, audit; and dlq, from a file of its own."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.cli_dlq import dlq_app as dlq_app
+
 if TYPE_CHECKING:
     from worker.audit.report import Report
-
-dlq_app = typer.Typer(help="Records that are no events.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
 
