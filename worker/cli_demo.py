@@ -27,7 +27,7 @@ def demo(
 
     try:
         from deploy.demo.plan import Plan
-        from deploy.demo.run import run_demo
+        from deploy.demo.run import keep_running, run_demo
         from deploy.local.stack import wipe
     except ModuleNotFoundError as error:
         raise ConfigurationError(f"the demo needs a clone with all extras, {error.name} is missing: run make install") from error
@@ -39,4 +39,4 @@ def demo(
         wipe(directory / "stack")
     stay = sys.stdout.isatty() if keep is None else keep
     with suppress(KeyboardInterrupt):
-        asyncio.run(run_demo(directory, Plan(seed=seed), out, stay))
+        asyncio.run(run_demo(directory, Plan(seed=seed), out, keep_running if stay else None))
