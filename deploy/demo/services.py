@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import sys
 import urllib.error
 import urllib.request
@@ -60,7 +61,7 @@ class Services:
         log = self.directory / "logs" / f"{arguments[0]}.log"
         with log.open("ab") as stderr:
             process = await asyncio.create_subprocess_exec(
-                *guarded(["nice", *_command(*arguments)]),
+                *guarded([shutil.which("nice") or "/usr/bin/nice", *_command(*arguments)]),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,
                 env=self._child_environment(),
