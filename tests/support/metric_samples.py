@@ -1,14 +1,47 @@
-"""Synthetic samples for every metric of the worker, so that queries have something to find."""
+"""Synthetic samples for every metric of the worker, so that queries have something to find.
 
+Always in a process of its own: metrics are global, and other tests count with them.
+"""
+
+import asyncio
 import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import generate_latest
 
 from worker import metrics
 from worker.contract.events import HAZARD_HEADS, HORIZONS, Reason
+from worker.http import process_routes, serve
 
 _STAGES = ("fold", "score", "publish")
 _DROPPED = ("duplicate", "too_late")
 _OUTCOMES = ("appended", "new_session", "late", *_DROPPED)
 _RESULTS = ("ok", "deadline", "rejected", "unavailable", "breaker_open", "unverified")
+
+
+def exposition(filled: bool = True) -> str:
+    """What /metrics of a fresh process shows, with samples or without."""
+    command = [sys.executable, "-m", __name__, "print" if filled else "print-empty"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+@contextmanager
+def exporter() -> Iterator[str]:
+    """`host:port` of a process that serves /metrics and adds samples five times a second."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", __name__, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip().removeprefix("http://")
+    finally:
+        process.stdin.close()  # which ends it
+        process.stdout.close()
+        process.wait(timeout=10)
 
 
 def fill(partitions: int = 4, versions: int = 2, seed: int = 1) -> None:
@@ -58,3 +91,25 @@ def _fill_quality(versions: int, draw: random.Random) -> None:
             metrics.online_logloss.labels(*labels).set(0.3 + draw.random() / 10)
             metrics.online_ece.labels(*labels).set(draw.random() / 50)
             metrics.online_auc.labels(*labels).set(0.75 + draw.random() / 10)
+
+
+async def _serve() -> None:
+    fill()
+    server = await serve("127.0.0.1", 0, process_routes(lambda: (True, "ready")))
+    print(server.url, flush=True)
+    parent = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
+    while not parent.done():
+        fill()
+        await asyncio.sleep(0.2)
+    await server.close()
+
+
+if __name__ == "__main__":
+    match sys.argv[1]:
+        case "serve":
+            asyncio.run(_serve())
+        case "print":
+            fill(partitions=64, versions=4)
+            print(generate_latest().decode())
+        case _:
+            print(generate_latest().decode())
