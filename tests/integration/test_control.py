@@ -46,14 +46,14 @@ async def test_the_newest_record_is_the_pointer(settings: Settings) -> None:
     """None at first; then the last one written, as it was written."""
     assert await read_pointer(settings) is None
     for version in ("1", "2"):
-        await write_pointer(settings, await pointer(version))
-    assert await read_pointer(settings) == await pointer("2")
+        await write_pointer(settings, pointer(version))
+    assert await read_pointer(settings) == pointer("2")
 
 
 async def test_other_models_and_records_that_are_no_pointer_are_passed_over(settings: Settings) -> None:
     """A slip of somebody's hand on the topic must not stop the workers."""
-    await write_pointer(settings, await pointer("1"))
-    await write_pointer(settings, await pointer("9", model="other"))
+    await write_pointer(settings, pointer("1"))
+    await write_pointer(settings, pointer("9", model="other"))
     for key, value in ((b"intent", b"{}"), (b"intent", b"\xff"), (b"intent", None)):
         await send(settings, key, value)
     found = await read_pointer(settings)
@@ -63,8 +63,8 @@ async def test_other_models_and_records_that_are_no_pointer_are_passed_over(sett
 
 async def test_point_at_takes_all_from_the_version_folder(settings: Settings, tmp_path: Path) -> None:
     """And keeps the way back: pointing at the champion again does not lose its predecessor."""
-    await make_version(tmp_path, "1")
-    await make_version(tmp_path, "2")
+    make_version(tmp_path, "1")
+    make_version(tmp_path, "2")
     first = await point_at(settings, "1", "me", "because")
     assert (first.champion, first.previous, first.by, first.why, first.trained_until) == ("1", None, "me", "because", 5000)
     assert first.fallback["kind"] == "logistic"
@@ -75,7 +75,7 @@ async def test_point_at_takes_all_from_the_version_folder(settings: Settings, tm
 
 async def test_point_at_refuses_a_damaged_version(settings: Settings, tmp_path: Path) -> None:
     """The pointer does not move."""
-    folder = await make_version(tmp_path, "1")
+    folder = make_version(tmp_path, "1")
     (folder / "model.onnx").write_bytes(b"")
     with pytest.raises(ModelError):
         await point_at(settings, "1", "me", "")
@@ -86,14 +86,14 @@ async def test_a_follower_moves_with_the_pointer(settings: Settings) -> None:
     """From the newest at its start, never by way of older ones."""
     seen: list[Pointer] = []
     for version in ("3", "1"):
-        await write_pointer(settings, await pointer(version))
+        await write_pointer(settings, pointer(version))
     async with following(settings, Server(v1=0.5, v2=0.7, v3=0.5), seen) as follower:
         await follower.wait_first(20)
         assert follower.pin().version == "1"
         assert follower.pin().verified
-        await write_pointer(settings, await pointer("2", 0.7))
+        await write_pointer(settings, pointer("2", 0.7))
         await until(follower, "2")
-        assert follower.pointer == await pointer("2", 0.7)
+        assert follower.pointer == pointer("2", 0.7)
     assert [record.champion for record in seen] == ["1", "2"]
 
 
@@ -104,7 +104,7 @@ async def test_a_follower_waits_for_the_first_pointer_and_says_how_to_write_one(
             await follower.wait_first(2)
         with pytest.raises(ConfigurationError):
             follower.pin()
-        await write_pointer(settings, await pointer("1"))
+        await write_pointer(settings, pointer("1"))
         await follower.wait_first(20)
         assert follower.pin().version == "1"
 
@@ -115,7 +115,7 @@ async def test_no_kafka_is_said_in_one_line(settings: Settings) -> None:
     with pytest.raises(DeliveryError, match=r"127\.0\.0\.1:1"):
         await read_pointer(away)
     with pytest.raises(DeliveryError, match=r"127\.0\.0\.1:1"):
-        await write_pointer(away, await pointer("1"))
+        await write_pointer(away, pointer("1"))
     async with following(away, Server(v1=0.5)) as follower:
         with pytest.raises(ConfigurationError):
             await follower.wait_first(1.5)
@@ -128,7 +128,7 @@ async def test_a_fault_in_our_own_code_is_not_waited_out(settings: Settings) -> 
         async def score(self, *_: Any) -> Any:
             raise ZeroDivisionError
 
-    await write_pointer(settings, await pointer("1"))
+    await write_pointer(settings, pointer("1"))
     async with following(settings, Broken()) as follower:
         with pytest.raises(ZeroDivisionError):
             await follower.wait_first(20)
