@@ -72,7 +72,7 @@ def predict(model: ServingModel, examples: Examples) -> Predictions:
     for batch in examples.batches(_BATCH_EVENTS):
         rows = torch.from_numpy(batch.predict)
         heads = model.network(*tensors(batch.inputs))
-        hazard, churn, types = model.calibrated(heads)
+        hazard, churn, types = model.calibration.apply_to(heads)
         target, item = torch.from_numpy(batch.next_type)[rows], torch.from_numpy(batch.next_item)[rows]
         items = model.network.item_logits(heads.next_item[rows]) * model.calibration.item_scale
         parts.append(

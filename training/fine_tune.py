@@ -28,7 +28,7 @@ def fine_tune(
     """The champion after `steps` steps on `fresh` and `replay`, calibrated anew on `calibration`; the champion stays as it is.
 
     Of each batch of about `batch_events` events the share `replay_share` comes from `replay` (none when it is empty). `freeze_layers` keeps that many
-    layers of the trunk, from below, as they are, and with them the inputs' embeddings of type, hour and weekday. Without
+    layers of the trunk, from below, as they are, and with them how types and numbers enter it. Without
     `steps` there are as many as make three passes over `fresh`, at least 50 and at most 2,000. Without any `calibration`
     examples the champion's calibration stays. For a control that only optimises further give old examples as `fresh`.
 
@@ -60,6 +60,6 @@ def fine_tune(
 def _freeze(network: IntentModel, layers: int) -> None:
     if not layers:
         return
-    frozen = [*network.trunk.layers[:layers], *(network.table(name) for name in ("type", "hour", "weekday"))]
+    frozen = [*network.trunk.layers[:layers], network.types, network.numbers_in]
     for part in frozen:
         part.requires_grad_(False)

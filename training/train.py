@@ -96,7 +96,7 @@ def optimise(
             batch = next(stream)
             heads = model(*tensors(batch.inputs))
             loss = loss_of(model, heads, batch, recipe.weights) * (share / sum(shares))
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             value += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         optimiser.step()
