@@ -1,6 +1,7 @@
 """Publishing a batch in the one order that loses nothing."""
 
 import asyncio
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -94,15 +95,18 @@ class Delivery:
         await owner.write(state)
 
     async def _send(self, topic: str, partition: int, records: list[Record]) -> None:
-        confirmations = []
-        builder = self._records.create_batch()
+        """Send in packs, each confirmed before the next is sent: what is sent again must not fall behind what comes after."""
+        pack = self._records.create_batch()
         for key, value, headers in records:
-            if builder.append(key=key, value=value, timestamp=None, headers=headers) is None:
-                confirmations.append(await self._records.send_batch(builder, topic, partition=partition))
-                builder = self._records.create_batch()
-                if builder.append(key=key, value=value, timestamp=None, headers=headers) is None:
-                    # Larger than a whole batch: aiokafka sends a single record of any size that the broker takes.
-                    confirmations.append(await self._records.send(topic, value, key=key, headers=headers, partition=partition))
-        if builder.record_count():
-            confirmations.append(await self._records.send_batch(builder, topic, partition=partition))
-        await asyncio.gather(*confirmations)
+            if pack.append(key=key, value=value, timestamp=None, headers=headers) is not None:
+                continue
+            await self._send_pack(topic, partition, pack)
+            pack = self._records.create_batch()
+            if pack.append(key=key, value=value, timestamp=None, headers=headers) is None:
+                # Larger than a whole pack: aiokafka sends a single record of any size that the broker takes.
+                await (await self._records.send(topic, value, key=key, headers=headers, partition=partition))
+        await self._send_pack(topic, partition, pack)
+
+    async def _send_pack(self, topic: str, partition: int, pack: Any) -> None:
+        if pack.record_count():
+            await (await self._records.send_batch(pack, topic, partition=partition))

@@ -9,8 +9,8 @@ acks) is replaced by one hand-over per partition and batch:
 The rules that keep it right:
  1. On revoke: stop the flow, let the handler finish what it has, commit, and only then let Faust forget.
  2. On assign: the handler first restores a partition's state; no record is handed over before.
- 3. After every await, generation and flow are checked again; records of an older generation are thrown away, because
-    Faust seeks every partition back to its committed offset when the flow resumes.
+ 3. After every await, generation and flow are checked again; records of an older generation are thrown away. Faust seeks
+    every partition back to its committed offset when the flow resumes; where a fetch ended after that, we do.
  4. So records come again. The handler says how far it has taken each partition; what lies below is skipped.
  5. What it had is kept over a rebalance only if no other member can have had it in between: a member that missed a
     generation (it was paused, or cut off) forgets everything first.
@@ -91,6 +91,14 @@ def hand_over(handler: BatchHandler, records: Mapping[TopicPartition, list[Consu
             handler.take(tp, fresh)
 
 
+def put_back(handler: BatchHandler, records: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    """Where to go on in partitions of which records were fetched and thrown away.
+
+    The consumer stands behind them. Faust's seek may already have been, if the fetch lasted longer than the rebalance.
+    """
+    return {tp: handler.taken(tp) for tp in handler.finished().keys() & set(records)}
+
+
 def batch_app(settings: Settings, group: str, topics: Iterable[str], handler: BatchHandler) -> faust.App:
     """A Faust app whose consumer hands batches of the topics to the handler.
 
@@ -151,6 +159,9 @@ class _BatchConsumer(driver.Consumer):
             return
         records = await self._getmany(wanted, timeout=_FETCH_WAIT_S)
         if not self.flow_active or self.app.consumer_generation_id != generation:
+            for tp, offset in put_back(self._handler, records).items():
+                with suppress(IllegalStateError):  # not ours any more
+                    await self.seek(tp, offset)
             return
         hand_over(self._handler, records)
 
