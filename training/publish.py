@@ -14,7 +14,7 @@ from tritonclient.grpc import model_config_pb2
 
 from training.repository import prune, publishing, take_in, take_out, write_file
 from worker.control import Pointer, pointer_to, read_pointer, write_pointer
-from worker.errors import ModelError, ScorerRejected, ScorerUnavailable, ScoringError
+from worker.errors import ModelError, ScorerRejected, ScoringError
 from worker.scoring.golden import check
 from worker.scoring.triton import TritonScorer
 from worker.settings import Settings
@@ -82,20 +82,21 @@ async def _point(settings: Settings, version: str, parent: str | None, by: str, 
         # 1 nothing damaged gets near the model server
         found = open_version(folder, version)
         before = configured_versions(folder)
+        both = {version, parent or version}
         try:
             # 2 loaded beside what serves  3 answers right  4 nobody else moved the pointer  5 point
-            await _serve(folder, server, {version, parent or version})
+            if set(before) != both or not await server.is_ready(version):
+                await _serve(folder, server, both)
             await _check(server, found)
             pointer = await _write(settings, found, parent, by, why)
         except BaseException:
             # What was not pointed at is not served either: as it was before.
-            await _restore(folder, server, before)
+            if set(configured_versions(folder)) != set(before):
+                await _restore(folder, server, before)
             raise
         # 6 wait for the workers  7 let go. Never 7 before 6.
-        idle = await _drained(server, version, quiet_s)
-        if not idle:
-            log.warning("version %s is still asked after %.0f s and stays loaded", parent, MAX_DRAIN_S)
-        await _serve(folder, server, {version} if idle else {version, parent or version})
+        if both != {version}:
+            await _let_go(folder, server, version, quiet_s)
     finally:
         await server.close()
     for old in prune(folder, KEEP_VERSIONS, {pointer.champion, pointer.previous}):
@@ -147,16 +148,23 @@ async def _restore(model_folder: Path, server: TritonScorer, versions: Collectio
         log.warning("could not have versions %s alone served again: %s", ", ".join(versions), error)
 
 
+async def _let_go(model_folder: Path, server: TritonScorer, version: str, quiet_s: float) -> None:
+    """Have `version` alone served, once nobody asks another one. The pointer is written: nothing here can fail the swap."""
+    try:
+        if await _drained(server, version, quiet_s):
+            await _serve(model_folder, server, {version})
+        else:
+            log.warning("the version before %s is still asked for after %.0f s and stays loaded", version, MAX_DRAIN_S)
+    except (ModelError, ScoringError) as error:
+        log.warning("version %s is the champion, but the one before it stays loaded: %s", version, error)
+
+
 async def _drained(server: TritonScorer, version: str, quiet_s: float) -> bool:
-    """Wait until versions other than `version` are asked no more. False when that takes too long, or the server is away."""
+    """Wait until versions other than `version` have not been asked for `quiet_s`. False when that takes too long."""
     started = quiet_since = time.monotonic()
     counts: dict[str, int] = {}
     while time.monotonic() - started < MAX_DRAIN_S:
-        try:
-            served = await server.requests_served()
-        except ScorerUnavailable:
-            return False
-        others = {name: count for name, count in served.items() if name != version}
+        others = {name: count for name, count in (await server.requests_served()).items() if name != version}
         if others != counts:
             counts, quiet_since = others, time.monotonic()
         if time.monotonic() - quiet_since >= quiet_s:

@@ -87,7 +87,7 @@ class ControlFollower:
     """Follows the pointer in a task of its own, and keeps the pin where it should be.
 
     `start`, then `wait_first`; from then on `pin` is what a GuardedScorer asks for. `on_change` gets each pointer that is
-    followed. `failure` is done when the task has died, which no fault of Kafka or the model server brings about.
+    followed.
     """
 
     def __init__(self, settings: Settings, server: ModelServer, on_change: Callable[[Pointer], None] = lambda _: None) -> None:
@@ -117,6 +117,7 @@ class ControlFollower:
     def start(self) -> "asyncio.Task[None]":
         """Start following. The task that is returned ends only by `stop`, or by a fault in this code."""
         self._task = asyncio.create_task(self._follow(), name="control-follower")
+        self._task.add_done_callback(_say_if_died)
         return self._task
 
     async def wait_first(self, timeout_s: float) -> None:
@@ -162,6 +163,11 @@ class ControlFollower:
                 self._first.set()
             fetched = await consumer.getmany(timeout_ms=_POLL_MS)
             newest = _newest(chain.from_iterable(fetched.values()), model)
+
+
+def _say_if_died(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("the control topic is no longer followed; restart this worker", reason=repr(error))
 
 
 async def _read_to_end(consumer: AIOKafkaConsumer, model: str) -> Pointer | None:

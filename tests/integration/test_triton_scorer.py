@@ -20,7 +20,7 @@ from worker.errors import DeadlineExceeded, ScorerRejected, ScorerUnavailable, S
 from worker.scoring.breaker import Breaker
 from worker.scoring.golden import check
 from worker.scoring.guarded import GuardedScorer
-from worker.scoring.triton import TritonScorer, plan
+from worker.scoring.triton import TritonScorer
 from worker.settings import Settings
 from worker.versions import open_version
 
@@ -172,19 +172,3 @@ async def test_a_killed_model_process_is_brought_back_by_the_follower(stack: Loc
     finally:
         await follower.stop()
         await scorer.close()
-
-
-@pytest.mark.parametrize("max_batch", [1, 16, 128])
-def test_a_plan_sends_every_session_once(max_batch: int) -> None:
-    """In requests that are not too large, and with little padding when there are many sessions."""
-    lengths = np.random.default_rng(3).geometric(0.15, 500).clip(1, 64).astype(np.int32)
-    groups = plan(lengths, max_batch)
-    assert sorted(np.concatenate(groups).tolist()) == list(range(500))
-    assert max(len(group) for group in groups) <= max_batch
-    padded = sum(len(group) * max(8, int(lengths[group].max())) for group in groups)
-    assert padded <= 2 * np.maximum(lengths, 8).sum()
-
-
-def test_a_few_sessions_are_one_request() -> None:
-    """However their lengths differ."""
-    assert len(plan(np.array([1, 64, 9, 30], np.int32), 128)) == 1
