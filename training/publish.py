@@ -137,8 +137,11 @@ async def _check(server: TritonScorer, version: Version) -> None:
     name = version.manifest.version
     try:
         await check(server, name, version.golden)
-    except ScorerRejected as error:
-        raise ModelError(f"version {name} is loaded but fails its test inference: {error}") from error
+    except ScoringError as error:
+        # Broken, slow or wrong: the version's fault, unless the server is gone altogether.
+        if isinstance(error, ScorerRejected) or await server.is_live():
+            raise ModelError(f"version {name} is loaded but fails its test inference: {error}") from error
+        raise
 
 
 async def _restore(model_folder: Path, server: TritonScorer, versions: Collection[str]) -> None:
