@@ -9,16 +9,10 @@ import onnx
 import torch
 from onnx import TensorProto, helper
 
-from training.serving import TOP_ITEMS, ServingModel
-from worker.contract.events import EVENT_TYPES, HORIZONS
+from training.serving import ServingModel
+from training.signature import INPUTS, TOP_ITEMS
 from worker.contract.features import CODES, NUMBERS
 
-#: What the graph takes and gives, in this order; shapes without the batch. T is the length.
-INPUTS = {"codes": ["T", len(CODES)], "numbers": ["T", len(NUMBERS)], "length": [1]}
-OUTPUTS = {
-    "purchase": [len(HORIZONS)], "cart": [len(HORIZONS)], "churn": [1], "next_type": [len(EVENT_TYPES)],
-    "next_items": [TOP_ITEMS], "next_item_p": [TOP_ITEMS],
-}  # fmt: skip
 _INDEX = "next_item_index"
 _OPSET = 18
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from training.export import OUTPUTS
+from training.signature import OUTPUTS
 from worker.contract.features import ModelInputs
 from worker.scoring.base import Scores
 

@@ -13,13 +13,17 @@ from training.model import Heads, IntentModel
 
 
 class LossWeights(NamedTuple):
-    """What a head's log-loss per event counts. Purchase is what users come for; the rest steadies the trunk."""
+    """What a head's log-loss per event counts.
+
+    What comes next is seen after every event, a purchase after few: the next event's losses teach the trunk what visitors are up
+    to, and keep it from learning the buyers of a small log by heart.
+    """
 
     purchase: float = 1.0
-    cart: float = 0.5
-    churn: float = 0.3
-    next_type: float = 0.3
-    next_item: float = 0.1
+    cart: float = 1.0
+    churn: float = 3.0
+    next_type: float = 3.0
+    next_item: float = 0.3
 
 
 def loss_of(model: IntentModel, heads: Heads, batch: Batch, weights: LossWeights) -> Tensor:

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.model import Heads, IntentModel
+from training.signature import TOP_ITEMS
 from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS
 from worker.contract.features import FeatureSpec, bucket
 
-#: How many next items a score names.
-TOP_ITEMS = 10
 #: Items that can be named: the most frequent ones of the training data.
 MAX_CANDIDATES = 1000
 

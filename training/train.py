@@ -31,8 +31,8 @@ Progress = Callable[[int, int, float], None]
 class Recipe:
     """How the network is trained. A step is one batch of about `batch_events` events."""
 
-    epochs: int = 6
-    min_steps: int = 400
+    epochs: int = 4
+    min_steps: int = 100
     batch_events: int = 384
     learning_rate: float = 2e-3
     weight_decay: float = 0.05

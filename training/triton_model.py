@@ -85,7 +85,7 @@ class TritonPythonModel:
             begin = end
             try:
                 _check_finite(mine)
-            except ValueError as error:
+            except FloatingPointError as error:
                 responses[index] = _failed(error)
             else:
                 tensors = [pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in mine.items()]
@@ -119,7 +119,7 @@ class TritonPythonModel:
 def _check_finite(outputs: dict[str, Array]) -> None:
     for name, array in outputs.items():
         if array.dtype != object and not np.isfinite(array).all():
-            raise ValueError(f"the graph gave {name} that is not finite")
+            raise FloatingPointError(f"the graph gave {name} that is not finite")
 
 
 def _failed(error: Exception) -> Any:

@@ -11,15 +11,13 @@ from pathlib import Path
 from google.protobuf import text_format  # type: ignore[import-untyped]
 from tritonclient.grpc import model_config_pb2
 
-from worker.contract.events import EVENT_TYPES, HORIZONS
-from worker.contract.features import CODES, NUMBERS
+from training.signature import INPUTS, OUTPUTS
 from worker.errors import InklingError, ModelError
 from worker.versions import Manifest, list_versions, read_manifest
 
 _MAX_BATCH = 256
 #: Long enough for a batch to gather at a few thousand events a second, short against the deadline.
 _QUEUE_DELAY_US = 2000
-_TOP_ITEMS = 10
 
 
 def gpu_config(manifest: Manifest, versions: list[str], instances: int = 1) -> str:
@@ -31,18 +29,10 @@ def gpu_config(manifest: Manifest, versions: list[str], instances: int = 1) -> s
         default_model_filename="model.onnx",
         max_batch_size=_MAX_BATCH,
         input=[
-            pb.ModelInput(name="codes", data_type=pb.TYPE_INT32, dims=[-1, len(CODES)]),
-            pb.ModelInput(name="numbers", data_type=pb.TYPE_FP32, dims=[-1, len(NUMBERS)]),
-            pb.ModelInput(name="length", data_type=pb.TYPE_INT32, dims=[1]),
+            pb.ModelInput(name=name, data_type=_type(name), dims=[-1 if size == "T" else size for size in dims])
+            for name, dims in INPUTS.items()
         ],
-        output=[
-            pb.ModelOutput(name="purchase", data_type=pb.TYPE_FP32, dims=[len(HORIZONS)]),
-            pb.ModelOutput(name="cart", data_type=pb.TYPE_FP32, dims=[len(HORIZONS)]),
-            pb.ModelOutput(name="churn", data_type=pb.TYPE_FP32, dims=[1]),
-            pb.ModelOutput(name="next_type", data_type=pb.TYPE_FP32, dims=[len(EVENT_TYPES)]),
-            pb.ModelOutput(name="next_items", data_type=pb.TYPE_STRING, dims=[_TOP_ITEMS]),
-            pb.ModelOutput(name="next_item_p", data_type=pb.TYPE_FP32, dims=[_TOP_ITEMS]),
-        ],
+        output=[pb.ModelOutput(name=name, data_type=_type(name), dims=dims) for name, dims in OUTPUTS.items()],
         instance_group=[pb.ModelInstanceGroup(kind=pb.ModelInstanceGroup.KIND_GPU, count=instances)],
         dynamic_batching=pb.ModelDynamicBatching(max_queue_delay_microseconds=_QUEUE_DELAY_US),
         model_warmup=[_warm_up(min(8, manifest.spec.window)), _warm_up(manifest.spec.window)],
@@ -52,20 +42,25 @@ def gpu_config(manifest: Manifest, versions: list[str], instances: int = 1) -> s
     return text
 
 
+def _type(name: str) -> int:
+    pb = model_config_pb2
+    types: dict[str, int] = {"codes": pb.TYPE_INT32, "length": pb.TYPE_INT32, "next_items": pb.TYPE_STRING}
+    return types.get(name, pb.TYPE_FP32)
+
+
 def _warm_up(steps: int) -> model_config_pb2.ModelWarmup:
     """One session of `steps` rows at start: the first run of a shape is slow. Random codes would lie outside the tables."""
-    pb = model_config_pb2
-    tensor = pb.ModelWarmup.Input
     inputs = {
-        "codes": tensor(data_type=pb.TYPE_INT32, dims=[steps, len(CODES)], zero_data=True),
-        "numbers": tensor(data_type=pb.TYPE_FP32, dims=[steps, len(NUMBERS)], zero_data=True),
-        "length": tensor(data_type=pb.TYPE_INT32, dims=[1], zero_data=True),
+        name: model_config_pb2.ModelWarmup.Input(
+            data_type=_type(name), dims=[steps if size == "T" else size for size in dims], zero_data=True
+        )
+        for name, dims in INPUTS.items()
     }
-    return pb.ModelWarmup(name=f"{steps} rows", batch_size=1, inputs=inputs)
+    return model_config_pb2.ModelWarmup(name=f"{steps} rows", batch_size=1, inputs=inputs)
 
 
 def main(model_folder: Path) -> None:
-    """Print the configuration for the versions in a model's folder. Raises ModelError when there are none."""
+    """Print the configuration for the newest version in a model's folder. Raises ModelError when there are none."""
     versions = list_versions(model_folder)
     if not versions:
         raise ModelError(f"{model_folder}: holds no version; give a model's folder, like model_repo/intent")

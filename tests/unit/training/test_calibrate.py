@@ -1,0 +1,83 @@
+"""Calibration: finds what is off, and keeps still where it cannot know."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.unit.training.shop import on_one_partition, random_log
+from training.architecture import Architecture
+from training.calibrate import calibrate
+from training.evaluate import evaluate
+from training.examples import Examples, examples_of
+from training.history import fold_log
+from training.model import IntentModel
+from training.serving import Calibration, Candidates, ServingModel
+from training.train import Recipe, train
+from worker.contract.features import FeatureSpec
+from worker.contract.session import SessionPolicy
+
+SPEC = FeatureSpec(window=16, item_buckets=64, category_buckets=16, brand_buckets=16)
+SMALL = Architecture(width=16, layers=1, heads=2, feed_forward=16, item_width=8, category_width=4)
+
+
+@pytest.fixture(scope="module")
+def data() -> Examples:
+    return examples_of(fold_log(on_one_partition(random_log(0, 6000, 400, 400 * 3_600_000)), SPEC, SessionPolicy()))
+
+
+@pytest.fixture(scope="module")
+def model(data: Examples) -> IntentModel:
+    return train(data, architecture=SMALL, recipe=Recipe(epochs=2))
+
+
+def moved(model: IntentModel, by: float) -> IntentModel:
+    """The network with all hazard logits off by `by`."""
+    wrong = IntentModel(SPEC, SMALL)
+    wrong.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        wrong.hazard.bias += by
+    return wrong.eval()
+
+
+def test_without_examples_nothing_moves(model: IntentModel, data: Examples) -> None:
+    """The prior stays, be it the identity or a champion's calibration."""
+    none = data.select(np.zeros(0, np.int64))
+    assert torch.equal(calibrate(model, none).hazard_scale, torch.ones(2, 5))
+    champion = Calibration()
+    champion.hazard_bias += 0.7
+    assert torch.equal(calibrate(model, none, prior=champion).hazard_bias, champion.hazard_bias)
+
+
+def test_a_wrong_level_is_mostly_mended(model: IntentModel, data: Examples) -> None:
+    """Logits that are all too high come down, and log-loss and calibration error with them."""
+    wrong = moved(model, 1.0)
+    candidates = Candidates.most_frequent(data.items)
+    before = evaluate(ServingModel(wrong, Calibration(), candidates), data)["purchase"]["session"]
+    after = evaluate(ServingModel(wrong, calibrate(wrong, data), candidates), data)["purchase"]["session"]
+    assert after["log_loss"] < before["log_loss"]
+    assert after["ece"] < before["ece"] / 2
+
+
+def test_few_sessions_move_little(model: IntentModel, data: Examples) -> None:
+    """The same fault seen in a handful of sessions is believed far less."""
+    wrong = moved(model, 1.0)
+    few = data.select(np.arange(len(data)) < 12)
+    mean = float(evaluate(ServingModel(wrong, Calibration(), Candidates.most_frequent(data.items)), few)["events"])
+    assert mean > 0
+    level = lambda c: float((c.hazard_bias - (c.hazard_scale - 1) * 2).abs().mean())  # noqa: E731
+    assert level(calibrate(wrong, few)) < level(calibrate(wrong, data)) / 2
+
+
+def test_a_good_model_is_left_about_as_it_is(model: IntentModel, data: Examples) -> None:
+    """On the data that it was fitted to the level is right: probabilities hardly change."""
+    candidates = Candidates.most_frequent(data.items)
+    before = evaluate(ServingModel(model, Calibration(), candidates), data)["purchase"]["session"]
+    after = evaluate(ServingModel(model, calibrate(model, data), candidates), data)["purchase"]["session"]
+    assert after["log_loss"] <= before["log_loss"] + 1e-4
+
+
+def test_it_is_deterministic(model: IntentModel, data: Examples) -> None:
+    """The same examples give the same numbers."""
+    first, second = calibrate(model, data), calibrate(model, data)
+    for (name, a), (_, b) in zip(first.named_buffers(), second.named_buffers(), strict=True):
+        assert torch.equal(a, b), name

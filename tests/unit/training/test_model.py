@@ -1,0 +1,139 @@
+"""The network: what it may depend on, and where training starts."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.unit.training.shop import on_one_partition, random_log
+from training.architecture import Architecture
+from training.examples import Examples, examples_of
+from training.golden import sample_inputs
+from training.history import fold_log
+from training.labels import UNKNOWN
+from training.losses import masked_bce
+from training.model import Heads, IntentModel
+from training.row_features import FEATURES, RowFeatures
+from training.train import Recipe, tensors, train
+from worker.contract.features import NUMBERS, FeatureSpec, ModelInputs
+from worker.contract.session import SessionPolicy
+
+SPEC = FeatureSpec(window=16, item_buckets=64, category_buckets=16, brand_buckets=16)
+SMALL = Architecture(width=16, layers=1, heads=2, feed_forward=16, item_width=8, category_width=4)
+
+
+@pytest.fixture(scope="module")
+def model() -> IntentModel:
+    """A network with weights that are nowhere zero."""
+    torch.manual_seed(3)
+    model = IntentModel(SPEC, SMALL)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    return model.eval()
+
+
+def examples(seed: int = 0, events: int = 600) -> Examples:
+    return examples_of(fold_log(on_one_partition(random_log(seed, events, 40)), SPEC, SessionPolicy()))
+
+
+def run(model: IntentModel, inputs: ModelInputs) -> Heads:
+    with torch.no_grad():
+        return Heads(*model(*tensors(inputs)))
+
+
+def cut(inputs: ModelInputs, sessions: slice, steps: int) -> ModelInputs:
+    return ModelInputs(inputs.codes[sessions, :steps], inputs.numbers[sessions, :steps], inputs.length[sessions])
+
+
+def test_a_session_is_scored_alike_alone_and_in_any_batch(model: IntentModel) -> None:
+    """Neighbours and padding change nothing."""
+    inputs = sample_inputs(SPEC, 1, sessions=6, steps=16)
+    together = run(model, inputs)
+    for k in range(6):
+        length = int(inputs.length[k, 0])
+        alone = run(model, cut(inputs, slice(k, k + 1), length))
+        for a, b in zip(alone, together, strict=True):
+            torch.testing.assert_close(a[0], b[k, :length], atol=1e-5, rtol=0)
+
+
+def test_no_row_sees_a_later_one(model: IntentModel) -> None:
+    """Changing a row changes what follows, and nothing before."""
+    inputs = sample_inputs(SPEC, 2, sessions=1, steps=12)
+    changed = inputs.numbers.copy()
+    changed[0, 7] = 3.0
+    before, after = run(model, inputs), run(model, inputs._replace(numbers=changed))
+    for a, b in zip(before, after, strict=True):
+        torch.testing.assert_close(a[0, :7], b[0, :7], atol=1e-6, rtol=0)
+    assert not torch.allclose(before.hazard[0, 7:], after.hazard[0, 7:])
+
+
+@pytest.mark.parametrize("value", [0.0, 1e12, 3.4e38, np.nan, -5.0])
+def test_any_number_gives_finite_scores(model: IntentModel, value: float) -> None:
+    """Missing, huge and impossible numbers alike."""
+    inputs = sample_inputs(SPEC, 4, sessions=2, steps=8)
+    heads = run(model, inputs._replace(numbers=np.full_like(inputs.numbers, value)))
+    assert all(torch.isfinite(head).all() for head in heads)
+
+
+def test_missing_differs_from_zero() -> None:
+    """A price that is not known is not a price of nothing."""
+    inputs = sample_inputs(SPEC, 5, sessions=1, steps=1)
+    price = NUMBERS.index("price")
+    zero, missing = inputs.numbers.copy(), inputs.numbers.copy()
+    zero[..., price], missing[..., price] = 0.0, np.nan
+    features = RowFeatures()
+    codes = torch.from_numpy(inputs.codes)
+    assert not torch.equal(features.raw(codes, torch.from_numpy(zero)), features.raw(codes, torch.from_numpy(missing)))
+
+
+def test_features_are_standard_on_what_they_were_fitted_on() -> None:
+    """Mean 0 and deviation 1, or 0 where a feature never varies."""
+    features = RowFeatures()
+    batches = list(examples().batches(4096))
+    features.fit([(batch.inputs, batch.predict) for batch in batches])
+    rows = torch.cat([features(*tensors(b.inputs))[torch.from_numpy(b.predict)] for b in batches])
+    assert rows.shape[1] == FEATURES
+    varies = features.deviation > 2e-3
+    assert varies.sum() > FEATURES / 2
+    torch.testing.assert_close(rows.mean(0), torch.zeros(FEATURES), atol=0.05, rtol=0)
+    torch.testing.assert_close(rows.std(0)[varies], torch.ones(int(varies.sum())), atol=0.1, rtol=0)
+
+
+def test_a_label_that_is_not_known_costs_nothing() -> None:
+    """Neither loss nor gradient."""
+    logits = torch.zeros(3, requires_grad=True)
+    loss = masked_bce(logits, torch.tensor([1, UNKNOWN, 0], dtype=torch.int8))
+    loss.sum().backward()
+    assert loss.tolist() == pytest.approx([np.log(2), 0.0, np.log(2)])
+    assert logits.grad is not None
+    assert logits.grad[1] == 0
+
+
+def test_before_its_first_step_a_network_says_the_prior() -> None:
+    """Training starts at the best constant."""
+    made = examples()
+    model = train(made, architecture=SMALL, recipe=Recipe(epochs=0, min_steps=0))
+    heads = run(model, made.batch(np.arange(4)).inputs)
+    hazard = made.hazard[made.predicted]
+    share = (hazard == 1).sum(0) / (hazard != UNKNOWN).sum(0)
+    torch.testing.assert_close(
+        torch.sigmoid(heads.hazard[0, 0]), torch.from_numpy(share).float(), atol=0.02, rtol=0.2
+    )
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    """And another seed gives others."""
+    made, recipe = examples(), Recipe(epochs=1, min_steps=3)
+    first, again, other = (train(made, seed=seed, architecture=SMALL, recipe=recipe) for seed in (1, 1, 2))
+    for name, weight in first.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name]), name
+    assert not torch.equal(first.numbers_in.weight, other.numbers_in.weight)
+
+
+def test_a_head_without_positives_stays_at_its_prior() -> None:
+    """What the data never shows is not made up: its logit is the same whatever the input."""
+    made = examples()
+    made.hazard[:, 1] = np.where(made.hazard[:, 1] == UNKNOWN, UNKNOWN, 0)  # nobody ever puts anything in a cart
+    model = train(made, architecture=SMALL, recipe=Recipe(epochs=1, min_steps=30))
+    heads = run(model, sample_inputs(SPEC, 6, sessions=5, steps=8))
+    assert torch.sigmoid(heads.hazard[..., 1, :]).max() < 0.01

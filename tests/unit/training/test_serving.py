@@ -1,0 +1,69 @@
+"""The serving model: calibrated probabilities after the newest row."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from training.golden import sample_inputs
+from training.serving import Candidates, ServingModel, cumulative
+from training.train import tensors
+from training.version import LoadedVersion
+from worker.contract.features import bucket
+
+
+def test_hazards_add_up_to_probabilities_that_rise() -> None:
+    """1 - (1 - h1)(1 - h2)...; rising for any logits, and within 0 and 1."""
+    logits = torch.tensor([[-1.0, 0.5, 2.0, -30.0, 30.0]])
+    hazards = torch.sigmoid(logits)
+    expected = 1 - torch.cumprod(1 - hazards, dim=-1)
+    torch.testing.assert_close(cumulative(logits), expected)
+    wild = cumulative(torch.randn(1000, 5) * 50)
+    assert (wild.diff(dim=-1) >= 0).all()
+    assert ((wild >= 0) & (wild <= 1)).all()
+
+
+def test_candidates_are_the_most_frequent_items() -> None:
+    """Among equals the smaller id, so that the same data names the same items."""
+    items = Counter({"b": 5, "a": 5, "rare": 1, "top": 9})
+    assert Candidates.most_frequent(items, 3) == Candidates(("top", "a", "b"), (9, 5, 5))
+    assert Candidates(("x",), (4,)).merged(Counter({"y": 5, "x": 3})) == Candidates(("x", "y"), (7, 5))
+
+
+def test_items_of_one_bucket_share_its_probability(shipped: LoadedVersion) -> None:
+    """By how often each was seen; nothing is counted twice."""
+    model = shipped.serving_model()
+    spec = model.network.spec
+    twins: dict[int, str] = {}
+    for k in range(10_000):
+        name = f"twin-{k}"
+        number = bucket("item", name, spec.item_buckets)
+        if number in twins:
+            break
+        twins[number] = name
+    pair = (twins[number], name)
+    inputs = sample_inputs(spec, 3, 1, 8)
+    both = ServingModel(model.network, model.calibration, Candidates(pair, (3, 1))).eval()
+    with torch.no_grad():
+        said = both(*tensors(inputs), torch.from_numpy(inputs.length))
+    assert said.next_item_index[0, :2].tolist() == [0, 1]
+    assert float(said.next_item_p[0, 0] / said.next_item_p[0, 1]) == pytest.approx(3.0, rel=1e-4)
+    assert (said.next_item_p[0, 2:] == 0).all(), "there are no other candidates"
+
+
+def test_probabilities_are_of_the_newest_row(shipped: LoadedVersion) -> None:
+    """Longer padding changes nothing; one row more does."""
+    model = shipped.serving_model()
+    inputs = sample_inputs(model.network.spec, 4, 1, 8)
+    with torch.no_grad():
+        short = model(*tensors(inputs), torch.from_numpy(inputs.length))
+        padded = model(
+            torch.nn.functional.pad(torch.from_numpy(inputs.codes), (0, 0, 0, 8)),
+            torch.nn.functional.pad(torch.from_numpy(inputs.numbers), (0, 0, 0, 8)),
+            torch.from_numpy(inputs.length),
+        )
+        earlier = model(*tensors(inputs), torch.from_numpy(inputs.length - 1))
+    np.testing.assert_allclose(short.purchase, padded.purchase, atol=1e-6)
+    assert not np.allclose(short.purchase, earlier.purchase, atol=1e-6)
+    assert float(short.next_type.sum()) == pytest.approx(1.0, abs=1e-5)
