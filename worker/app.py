@@ -13,19 +13,19 @@ from worker.control import ControlFollower, Pointer
 from worker.delivery import Delivery
 from worker.errors import ConfigurationError
 from worker.http import process_routes, serve
+from worker.lag import LagMetrics, watch_lag
 from worker.pipeline import Pipeline
 from worker.scoring.breaker import Breaker
 from worker.scoring.guarded import GuardedScorer
 from worker.scoring.triton import TritonScorer
 from worker.settings import Settings
 from worker.store import KafkaSource
-from worker.stream import batch_app, run_app
+from worker.stream import batch_app, end_offset, run_app
 
 log = get_logger()
 
 #: How long a worker waits for the first pointer before it says that there is none.
 _POINTER_WAIT_S = 15.0
-_LAG_CHECK_S = 0.5
 
 
 async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
@@ -41,12 +41,12 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
         _check_spec(settings, follower.spec)
         pipeline = Pipeline(settings, follower.spec, scorer, delivery, KafkaSource(settings), failed)
         parts.push_async_callback(pipeline.close)
-        lag = asyncio.create_task(_measure_loop_lag())
-        parts.callback(lag.cancel)
         if settings.metrics.port:
             server = await serve(settings.metrics.host, settings.metrics.port, process_routes(ready))
             parts.push_async_callback(server.close)
         app = batch_app(settings, settings.worker.group, [settings.topics.clicks], pipeline)
+        lag = asyncio.create_task(watch_lag(LagMetrics(pipeline, lambda tp: end_offset(app, tp))))
+        parts.callback(lag.cancel)
         ready.pipeline = pipeline
         log.info("worker started", version=follower.pin().version, group=settings.worker.group)
         await run_app(app, stop, failed)
@@ -103,10 +103,3 @@ def _check_spec(settings: Settings, spec: FeatureSpec) -> None:
         raise ConfigurationError(
             f"INKLING_SESSION__WINDOW is {settings.session.window} but the champion was trained with {spec.window}: set it so"
         )
-
-
-async def _measure_loop_lag() -> None:
-    while True:
-        due = time.monotonic() + _LAG_CHECK_S
-        await asyncio.sleep(_LAG_CHECK_S)
-        metrics.loop_lag.observe(max(time.monotonic() - due, 0.0))

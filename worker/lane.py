@@ -1,6 +1,7 @@
 """One partition's two steps, each a task with a bounded queue before it, in order."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -41,6 +42,7 @@ class Lane(Generic[B]):
         self.finished = next_offset  # below this, records are done with
         self.idle = asyncio.Event()
         self.idle.set()
+        self._first_ms: deque[int] = deque()  # Kafka timestamp of the first record of each batch that is not finished
         self._room = room
         self._incoming: asyncio.Queue[list[ConsumerRecord]] = asyncio.Queue(_WAITING_BATCHES)
         self._prepared: asyncio.Queue[B] = asyncio.Queue(1)
@@ -54,9 +56,15 @@ class Lane(Generic[B]):
         """Whether `take` may be called."""
         return not self._incoming.full()
 
+    @property
+    def oldest_ms(self) -> int | None:
+        """The Kafka timestamp of the oldest record that is not finished."""
+        return self._first_ms[0] if self._first_ms else None
+
     def take(self, records: list[ConsumerRecord]) -> None:
         """Queue a batch. Raises QueueFull if there is no room."""
         self._incoming.put_nowait(records)
+        self._first_ms.append(records[0].timestamp)
         self.taken = records[-1].offset + 1
         self.idle.clear()
 
@@ -77,6 +85,7 @@ class Lane(Generic[B]):
             batch = await self._prepared.get()
             await finish(batch)
             self.finished = batch.next_offset
+            self._first_ms.popleft()
             if self.finished == self.taken:
                 self.idle.set()
 

@@ -22,7 +22,7 @@ event_to_score = Histogram(
 )
 stage = Histogram("inkling_stage_seconds", "Time of one batch in one stage.", ["stage"], buckets=_SECONDS)
 batch_events = Histogram("inkling_batch_events", "Events in one batch.", buckets=_BATCH)
-consumer_lag = Gauge("inkling_consumer_lag_seconds", "Age of the newest record finished, while records wait.", ["partition"])
+consumer_lag = Gauge("inkling_consumer_lag_seconds", "Age of the oldest record that is not finished.", ["partition"])
 consumer_lag_events = Gauge("inkling_consumer_lag_events", "Records waiting.", ["partition"])
 live_sessions = Gauge("inkling_live_sessions", "Sessions in memory.", ["partition"])
 state_bytes = Counter("inkling_changelog_bytes", "Bytes of state written to the changelog.")

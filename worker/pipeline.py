@@ -45,7 +45,6 @@ class FoldedBatch(NamedTuple):
     """A batch after decode, fold and encode: B events to score, dead letters, and the state to keep."""
 
     next_offset: int
-    newest_ms: int  # Kafka timestamp of the last record
     events: list[ClickEvent]  # [B]
     sessions: list[Session]  # [B] each as it was right after its event
     records: list[ConsumerRecord]  # [B]
@@ -74,7 +73,6 @@ def fold_batch(state: PartitionState, records: list[ConsumerRecord], max_future_
     next_offset = records[-1].offset + 1
     return FoldedBatch(
         next_offset,
-        records[-1].timestamp,
         events,
         sessions,
         origins,
@@ -197,6 +195,10 @@ class Pipeline:
     def finished(self) -> Mapping[TopicPartition, int]:
         return {tp: lane.finished for tp, lane in self._lanes.items()}
 
+    def oldest_ms(self) -> Mapping[TopicPartition, int]:
+        """The Kafka timestamp of the oldest record that was taken and is not finished."""
+        return {tp: lane.oldest_ms for tp, lane in self._lanes.items() if lane.oldest_ms is not None}
+
     async def close(self) -> None:
         """Stop all partitions."""
         for tp in list(self._lanes):
@@ -235,7 +237,6 @@ class Pipeline:
             metrics.scores.labels(answer.path).inc(len(scores))
         for record in batch.records:
             metrics.event_to_score.observe(max(done_ms - record.timestamp, 0) / 1000)
-        metrics.consumer_lag.labels(partition).set(max(done_ms - batch.newest_ms, 0) / 1000)
 
     def _fail(self, error: BaseException) -> None:
         if not self._failed.done():

@@ -28,6 +28,7 @@ from aiokafka.consumer.consumer import ConsumerRecord
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from faust.exceptions import ConsumerNotStarted
 from faust.transport.consumer import Fetcher
 from faust.transport.drivers import aiokafka as driver
 from mode import Service
@@ -260,6 +261,15 @@ class _BatchTransport(driver.Transport):
         super().__init__(url, app)
         self.settings = settings
         self.handler = handler
+
+
+def end_offset(app: faust.App, tp: TopicPartition) -> int | None:
+    """Where the partition ended at the last fetch; None when there was none yet, or the partition is not ours."""
+    try:
+        end = app.consumer.highwater(tp)
+    except (AssertionError, AttributeError, ConsumerNotStarted):
+        return None
+    return None if end is None else int(end)
 
 
 async def run_app(app: faust.App, stop: asyncio.Event, failed: "asyncio.Future[None]") -> None:

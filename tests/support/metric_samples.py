@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prometheus_client import generate_latest
+from prometheus_client import Gauge, generate_latest
 
 from worker import metrics
 from worker.contract.events import HAZARD_HEADS, HORIZONS, Reason
@@ -42,6 +42,23 @@ def exporter() -> Iterator[str]:
         process.stdin.close()  # which ends it
         process.stdout.close()
         process.wait(timeout=10)
+
+
+# What Triton exposes. Its counters have no `_total`, so they are gauges that only rise here.
+_NV = {
+    name: Gauge(f"nv_inference_{name}", "As Triton has it.", ["model", "version"])
+    for name in (
+        "request_success",
+        "request_failure",
+        "count",
+        "exec_count",
+        "queue_duration_us",
+        "compute_input_duration_us",
+        "compute_infer_duration_us",
+        "compute_output_duration_us",
+        "pending_request_count",
+    )
+}
 
 
 def fill(partitions: int = 4, versions: int = 2, seed: int = 1) -> None:
@@ -78,6 +95,8 @@ def fill(partitions: int = 4, versions: int = 2, seed: int = 1) -> None:
     for result in _RESULTS:
         metrics.scorer_requests.labels(result).inc(5)
     metrics.labels_pending.set(1234)
+    for number, gauge in enumerate(_NV.values(), start=1):
+        gauge.labels("intent", str(versions)).inc(number * 10)
     _fill_quality(versions, draw)
 
 
