@@ -203,7 +203,7 @@ class Aggregator:
 
     def _loop(self, now_ms: int, scores_per_s: float, outcomes_per_s: float) -> list[LoopStep]:
         newest = self._pointers[-1] if self._pointers else None
-        trained = next((record for record in reversed(self._pointers) if record.by.startswith("finetune")), None)
+        trained = next((record for record in reversed(self._pointers) if "finetune" in record.by), None)
         scoring, outcomes = self._last_ms.get("scores"), self._last_ms.get("outcomes")
         makers = [shown(version) for version in reversed(self._scores_by_version) if version != FALLBACK]
         maker = f"by version {makers[0]}" if makers else "by the fallback"
