@@ -25,6 +25,8 @@ _ROOM_WAIT_S = 0.05
 #: Online figures are over thousands of labels: computed now and then, not with each.
 _FIGURES_EVERY_S = 3.0
 _PACK_BYTES = 500_000
+#: What a partition may take to end by itself.
+_CLOSE_S = 5.0
 
 
 async def run_labels(settings: Settings, stop: asyncio.Event) -> None:
@@ -141,10 +143,12 @@ class PartitionJoins:
                 self._failed.set_exception(error)
 
     async def _forget(self, number: int) -> None:
-        del self._joins[number]
+        self._joins.pop(number).close()
         task = self._tasks.pop(number)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.wait([task], timeout=_CLOSE_S)
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=1)
 
 
 async def _start(producer: AIOKafkaProducer, settings: Settings) -> None:

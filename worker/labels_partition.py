@@ -68,6 +68,7 @@ class PartitionJoin:
         self.ready = False
         self.idle = asyncio.Event()
         self.idle.set()
+        self._closing = False
         self.taken: dict[str, int] = {}
         self.finished: dict[str, int] = {}
         self._settings = settings
@@ -96,12 +97,17 @@ class PartitionJoin:
         self._queue.put_nowait(records)
         self.idle.clear()
 
+    def close(self) -> None:
+        """Let `run` return soon. Better than cancelling it: Kafka's client may swallow that, or leave a socket open."""
+        self._closing = True
+        self._queue.put_nowait([])
+
     async def run(self) -> None:
-        """Steps 1 to 5; returns never."""
+        """Steps 1 to 5, until `close`."""
         await self._restore()
-        self.ready = True
+        self.ready = not self._closing
         self._room.set()
-        while True:
+        while not self._closing:
             records = await self._queue.get()
             self._room.set()
             self._feed(records)
@@ -127,9 +133,13 @@ class PartitionJoin:
                 )
             start = first if resume is None else max(first, resume.lowest_open - COPY_REACH)
             async for records in read_span(consumer, scores, start, score_end):
+                if self._closing:
+                    return
                 self._feed(records)
             # 3 clicks
             async for records in read_span(consumer, clicks, oldest, click_end):
+                if self._closing:
+                    return
                 self._feed(records)
                 await self._publish_matured()
         self.taken = {clicks.topic: click_end, scores.topic: score_end}

@@ -203,6 +203,18 @@ async def test_killed_again_and_again_nothing_is_lost(settings: Settings) -> Non
     assert len(outcomes) <= len(expected) + 3 * 4 * 4100
 
 
+async def test_stopped_at_any_moment_it_ends(settings: Settings) -> None:
+    """While connecting, joining the group or reading the log: at once, and without a socket left open."""
+    await send(settings, shop_records(30))
+    moments = random.Random(2)
+    for _ in range(6):
+        stop = asyncio.Event()
+        task = asyncio.create_task(run_labels(settings, stop))
+        await asyncio.sleep(moments.uniform(0.2, 1.5))
+        stop.set()
+        await asyncio.wait_for(asyncio.shield(task), 20)
+
+
 async def test_topics_that_cannot_be_joined_are_refused(settings: Settings) -> None:
     """Partition p of one must be partition p of the other."""
     wrong = settings.model_copy(update={"topics": settings.topics.model_copy(update={"scores": settings.topics.control})})
