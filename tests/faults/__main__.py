@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from multiprocessing import Pool
 
-from tests.faults.mutants import MUTANTS, Caught, catch
+from tests.faults.mutants import MUTANTS, catch, table
 from tests.faults.schedule import Schedule, draw
 from tests.faults.simulation import Result, quiet, run
 
@@ -86,15 +86,6 @@ def _catch_all(seed: int, jobs: int) -> int:
         caught = pool.starmap(catch, [(name, seed) for name in MUTANTS], chunksize=1)
     print(table(caught))
     return int(any(one.seed is None for one in caught))
-
-
-def table(caught: list[Caught]) -> str:
-    """One line for each bug: whether it was caught, by which seed, and what it broke."""
-    lines = [
-        f"{one.name:32} {'NOT CAUGHT' if one.seed is None else f'seed {one.seed}':10} {one.schedules:5} schedules  {one.violation[:90]}"
-        for one in caught
-    ]
-    return "\n".join([*lines, f"{sum(one.seed is not None for one in caught)} of {len(caught)} caught"])
 
 
 if __name__ == "__main__":

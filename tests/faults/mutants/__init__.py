@@ -35,3 +35,12 @@ def catch(name: str, first_seed: int = 0, most: int = 1500) -> Caught:
         if result.violation is not None:
             return Caught(name, result.seed, number + 1, result.violation)
     return Caught(name, None, most, "")
+
+
+def table(caught: list[Caught]) -> str:
+    """One line for each bug: whether it was caught, by which seed, and what it broke."""
+    lines = []
+    for one in caught:
+        by = "NOT CAUGHT" if one.seed is None else f"seed {one.seed}"
+        lines.append(f"{one.name:32} {by:10} {one.schedules:5} schedules  {one.violation[:90]}")
+    return "\n".join([*lines, f"{sum(one.seed is not None for one in caught)} of {len(caught)} caught"])
