@@ -11,6 +11,8 @@ from tests.faults.mutants import MUTANTS, catch, table
 from tests.faults.schedule import Schedule, draw
 from tests.faults.simulation import Result, quiet, run
 
+_PROGRESS_EVERY = 1000
+
 
 def main() -> int:
     """Returns 1 when an invariant was broken or a bug was not caught."""
@@ -34,8 +36,10 @@ def _run_all(seeds: range, jobs: int, mutant: str | None) -> int:
     started = time.monotonic()
     counts: Counter[str] = Counter()
     broken: list[Result] = []
-    for result in _results(seeds, jobs, mutant):
+    for number, result in enumerate(_results(seeds, jobs, mutant), 1):
         counts.update(result.counts)
+        if number % _PROGRESS_EVERY == 0:
+            print(f"{number:,} schedules, {len(broken)} broken", file=sys.stderr)
         if result.violation is not None:
             broken.append(result)
     for name, number in sorted(counts.items()):
