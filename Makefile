@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 UV_VERSION := 0.13.9
 
-.PHONY: install demo test check lint stack default-model lock dashboards clean tools
+.PHONY: install demo test check lint faults stack default-model lock dashboards clean tools
 
 install: .venv/.installed
 
@@ -31,6 +31,11 @@ tools:
 
 check: install lint
 	@$(BIN)/python -m pytest -q -n 2 -m 'not slow' tests/unit tests/conformance
+
+# Crashes, pauses, rebalances and lost requests on simulated Kafka, from seeds; then known bugs, each of which has to be caught.
+faults: install
+	@$(BIN)/python -m tests.faults --schedules 10000
+	@$(BIN)/python -m tests.faults --mutants
 
 lint: install
 	@$(BIN)/ruff format --check .

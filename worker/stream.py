@@ -78,7 +78,7 @@ async def reassign(handler: BatchHandler, partitions: set[TopicPartition], gener
 
     The group may have met without us, and our partitions had another owner: then nothing of ours is valid any more.
     """
-    if generation != before + 1:
+    if before >= 0 and generation != before + 1:
         await handler.assigned(set())
     await handler.assigned(partitions)
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
+from aiokafka import ConsumerRecord
 
-from tests.faults.broker import Broker
+from tests.faults.broker import Broker, Entry
 from tests.faults.schedule import PARTITIONS, SETTINGS, Clicks
 from tests.faults.scoring import HashScorer
 from tests.logs import POLICY, SPEC
@@ -35,54 +36,109 @@ class Snapshot(NamedTuple):
     blocks: list[bytes]
 
 
-class Checker:
-    """Replays the clicks once; then compares topics, states and commits with that."""
+class Replay:
+    """What a straight replay of the clicks says there must be."""
 
-    def __init__(self, clicks: Clicks, broker: Broker) -> None:
+    def __init__(self, clicks: Clicks) -> None:
+        self.scores: dict[str, tuple[object, ...]] = {}  # score id -> what a score has to say
+        self.dead: set[str] = set()  # origins
+        self.states = [self._replay(records, partition) for partition, records in enumerate(clicks.records)]
+
+    def _replay(self, records: list[tuple[float, ConsumerRecord]], partition: int) -> dict[int, Snapshot]:
+        """State by the offset that it goes up to."""
+        fold = Fold(SPEC, POLICY)
+        states = {0: snapshot(fold)}
+        scored: list[tuple[str, str, Session, int]] = []
+        for _, record in records:
+            name = f"{record.topic}:{partition}:{record.offset}"
+            event = decode(record.value, record.key, record.timestamp, round(SETTINGS.session.max_future_s * 1000))
+            if isinstance(event, InvalidRecord):
+                self.dead.add(name)
+            else:
+                session, outcome = fold.apply(event, record.offset)
+                if outcome.changed:
+                    scored.append((name, event.event_id, session, event.event_time))
+            states[record.offset + 1] = snapshot(fold)
+        if scored:
+            answer = HashScorer().score(encode([session for _, _, session, _ in scored]))
+            for (name, event_id, session, time_ms), fields in zip(scored, score_fields(answer), strict=True):
+                value = (event_id, session.visitor_id, session.session_id, session.position, time_ms)
+                self.scores[name] = (*value, "1", "model", session.input_hash, fields)
+        return states
+
+
+class Checker:
+    """Compares topics, states and commits with a replay."""
+
+    def __init__(self, clicks: Clicks, replay: Replay, broker: Broker) -> None:
         self._clicks = clicks
+        self._replay = replay
         self._broker = broker
-        self._scored: dict[str, tuple[object, ...]] = {}  # score id -> what a score has to say
-        self._dead: set[str] = set()
-        self._states: list[dict[int, Snapshot]] = [self._replay(partition) for partition in range(PARTITIONS)]
+        # What the topics hold: scores by id in the order of their first copies within each partition, and dead letters.
+        self._copies: dict[str, list[ScoreEvent]] = {}
+        self._dead: list[str] = []
+        self._read: defaultdict[tuple[str, int], int] = defaultdict(int)
+
+    def check_restore(self, partition: int) -> None:
+        """I3 for what a worker would read back now."""
+        topic = SETTINGS.topics.changelog
+        state = PartitionState(SPEC, POLICY)
+        for entry in self._broker.log(topic, partition).committed():
+            state.restore(entry.key or b"", entry.value)
+        self.check_state(partition, state)
+
+    def check_calm(self) -> None:
+        """I2 where nothing failed: members that come and go in peace leave no copies."""
+        self._read_on()
+        copied = [name for name, scores in self._copies.items() if len(scores) > 1]
+        if copied or len(set(self._dead)) < len(self._dead):
+            raise Violation(f"I2 nothing failed, and still there are copies: {copied or self._dead}")
 
     def check_state(self, partition: int, state: PartitionState) -> None:
         """I3 for a state that was read back."""
-        expected = self._states[partition].get(state.next_offset)
+        expected = self._replay.states[partition].get(state.next_offset)
         if expected is None:
             raise Violation(f"I3 state of partition {partition} goes to offset {state.next_offset}, where no record ends")
-        if _snapshot(state.fold) != expected:
+        if snapshot(state.fold) != expected:
             raise Violation(f"I3 state of partition {partition} at offset {state.next_offset} is not that of a replay")
 
     def check_commit(self, offsets: Mapping[int, int]) -> None:
         """I5 for a commit that Kafka is about to take: all below it is in the topics."""
-        there = self._ids()
+        self._read_on()
         for partition, offset in offsets.items():
             for _, record in self._clicks.records[partition]:
+                if record.offset >= offset:
+                    break
                 name = f"{record.topic}:{partition}:{record.offset}"
-                if record.offset < offset and name in self._dead | self._scored.keys() and name not in there:
+                missing = (
+                    name not in self._copies
+                    if name in self._replay.scores
+                    else name in self._replay.dead and name not in self._dead
+                )
+                if missing:
                     raise Violation(f"I5 commit of partition {partition} passes offset {record.offset}, which is not finished")
 
     def check_end(self) -> None:
         """I1, I2 and I4, when all clicks are committed."""
-        copies = self._copies()
-        for name, expected in self._scored.items():
+        self._read_on()
+        copies = self._copies
+        for name, expected in self._replay.scores.items():
             if name not in copies:
                 raise Violation(f"I1 {name} has no score")
             for score in copies[name]:
                 if _value(score) != expected:
                     raise Violation(f"I2 a score of {name} is not that of a replay: {score} but expected {expected}")
-        dead = self._dead_ids()
-        if missing := self._dead - dead:
+        if missing := self._replay.dead.difference(self._dead):
             raise Violation(f"I1 no dead letter of {sorted(missing)}")
-        if wrong := (copies.keys() - self._scored.keys()) | (dead - self._dead):
+        if wrong := (copies.keys() - self._replay.scores.keys()) | (set(self._dead) - self._replay.dead):
             raise Violation(f"I1 a second fate for {sorted(wrong)}")
-        self._check_order(copies)
+        self._check_order()
 
-    def _check_order(self, copies: Mapping[str, list[ScoreEvent]]) -> None:
+    def _check_order(self) -> None:
         """I4: in each session, the positions of first copies rise by one, in the order of the log."""
         positions: defaultdict[tuple[str, str], int] = defaultdict(int)
         before: defaultdict[str, int] = defaultdict(lambda: -1)
-        for name, scores in copies.items():
+        for name, scores in self._copies.items():
             partition, offset = name.split(":")[1:]
             if int(offset) < before[partition]:
                 raise Violation(f"I4 the first score of {name} stands behind that of offset {before[partition]}")
@@ -92,50 +148,25 @@ class Checker:
             if scores[0].position != positions[session]:
                 raise Violation(f"I4 {name} has position {scores[0].position} after {positions[session] - 1}")
 
-    def _replay(self, partition: int) -> dict[int, Snapshot]:
-        fold = Fold(SPEC, POLICY)
-        states = {0: _snapshot(fold)}
-        scored: list[tuple[str, str, Session, int]] = []
-        for _, record in self._clicks.records[partition]:
-            name = f"{record.topic}:{partition}:{record.offset}"
-            event = decode(record.value, record.key, record.timestamp, round(SETTINGS.session.max_future_s * 1000))
-            if isinstance(event, InvalidRecord):
-                self._dead.add(name)
-            else:
-                session, outcome = fold.apply(event, record.offset)
-                if outcome.changed:
-                    scored.append((name, event.event_id, session, event.event_time))
-            states[record.offset + 1] = _snapshot(fold)
-        if scored:
-            answer = HashScorer().score(encode([session for _, _, session, _ in scored]))
-            for (name, event_id, session, time_ms), fields in zip(scored, score_fields(answer), strict=True):
-                value = (event_id, session.visitor_id, session.session_id, session.position, time_ms)
-                self._scored[name] = (*value, "1", "model", session.input_hash, fields)
-        return states
-
-    def _copies(self) -> dict[str, list[ScoreEvent]]:
-        """The scores by id, in the order of their first copies within each partition."""
-        copies: dict[str, list[ScoreEvent]] = {}
+    def _read_on(self) -> None:
         for partition in range(PARTITIONS):
-            for entry in self._broker.log(SETTINGS.topics.scores, partition).entries:
+            for entry in self._fresh(SETTINGS.topics.scores, partition):
                 score = _scores.decode(entry.value or b"")
-                copies.setdefault(score.score_id, []).append(score)
-        return copies
+                self._copies.setdefault(score.score_id, []).append(score)
+            for entry in self._fresh(SETTINGS.topics.dead, partition):
+                self._dead.append((dict(entry.headers)["inkling-origin"] or b"").decode())
 
-    def _ids(self) -> set[str]:
-        return self._copies().keys() | self._dead_ids()
-
-    def _dead_ids(self) -> set[str]:
-        return {
-            (dict(entry.headers)["inkling-origin"] or b"").decode()
-            for partition in range(PARTITIONS)
-            for entry in self._broker.log(SETTINGS.topics.dead, partition).entries
-        }
+    def _fresh(self, topic: str, partition: int) -> list[Entry]:
+        """What was appended since the last time."""
+        entries = self._broker.log(topic, partition).entries
+        before, self._read[topic, partition] = self._read[topic, partition], len(entries)
+        return entries[before:]
 
 
 def _value(score: ScoreEvent) -> tuple[object, ...]:
     return tuple(getattr(score, name) for name in _VALUES)
 
 
-def _snapshot(fold: Fold) -> Snapshot:
+def snapshot(fold: Fold) -> Snapshot:
+    """A fold's state as it is now."""
     return Snapshot(dict(fold.sessions), [fold.counters.block(number) for number in range(fold.counters.blocks)])

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 
 from aiokafka.errors import CommitFailedError
 
-SESSION_TIMEOUT_S = 0.6
-REBALANCE_TIMEOUT_S = 1.2
-_SWEEP_S = 0.2
+SESSION_TIMEOUT_S = 0.4
+REBALANCE_TIMEOUT_S = 0.8
+_SWEEP_S = 0.1
 
 Assignment = tuple[int, tuple[int, ...]]
 

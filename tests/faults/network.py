@@ -75,7 +75,7 @@ class Process:
     async def awake(self) -> None:
         """Go on at once, when the pause is over, or never."""
         loop = asyncio.get_running_loop()
-        while self.alive and self._paused_until > loop.time():
+        while self.alive and self._paused_until > loop.time():  # noqa: ASYNC110  # that is the event: time passes
             await asyncio.sleep(self._paused_until - loop.time())
         if not self.alive:
             await _never()

@@ -93,6 +93,7 @@ class FakeProducer:
         self._broker = broker
         self._id = transactional_id
         self._epoch = -1
+        self.room = _RECORDS_A_BATCH if transactional_id is None else 1_000_000
         self._sequence = 0
         self._order: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._sending: set[asyncio.Task[None]] = set()
@@ -106,7 +107,7 @@ class FakeProducer:
         await self._process.awake()
 
     def create_batch(self) -> Builder:
-        return Builder(_RECORDS_A_BATCH if self._id is None else 1_000_000)
+        return Builder(self.room)
 
     async def send_batch(self, batch: Builder, topic: str, *, partition: int) -> "asyncio.Future[None]":
         """The future is the request's answer; giving it up does not call the request back."""

@@ -22,23 +22,26 @@ from worker.errors import OwnershipError
 from worker.pipeline import Pipeline
 from worker.scoring.base import Scores
 
-_HEARTBEAT_S = 0.15
-_COMMIT_S = 0.2
-_IDLE_S = 0.03
+_HEARTBEAT_S = 0.13
+_COMMIT_S = 0.15
+_IDLE_S = 0.07
 _MAX_FETCH = 6
 
 Note = Callable[..., None]
 
 
 class World:
-    """What all workers share."""
+    """What all workers share. `on_restore` is told whenever a worker has read a partition's state back."""
 
-    def __init__(self, broker: Broker, group: Group, network: Network, clicks: Clicks, note: Note) -> None:
+    def __init__(
+        self, broker: Broker, group: Group, network: Network, clicks: Clicks, note: Note, on_restore: Callable[[int], None]
+    ) -> None:
         self.broker = broker
         self.group = group
         self.network = network
         self.clicks = clicks
         self.note = note
+        self.on_restore = on_restore
 
 
 class SimWorker:
@@ -54,6 +57,7 @@ class SimWorker:
         self._flow = False
         self._rejoin = asyncio.Event()
         self._positions: dict[TopicPartition, int] = {}
+        self._committed: dict[int, int] = {}
 
     async def run(self) -> None:
         """Returns when told to stop, or when another worker has become the owner of a partition. Raises what it failed with."""
@@ -102,6 +106,7 @@ class SimWorker:
         # Faust seeks every partition back to its commit.
         committed = await self._link.insist(lambda: dict(self._world.group.committed))
         self._positions = {tp: committed.get(tp.partition, 0) for tp in sorted(mine)}
+        self._committed = committed
         self._flow = True
 
     async def _revoke(self) -> None:
@@ -175,12 +180,13 @@ class SimWorker:
         finished = self._pipeline.finished()
         offsets = {tp.partition: offset for tp, offset in sorted(finished.items()) if tp in self._positions}
         generation = self._generation
-        if not offsets:
+        if offsets.items() <= self._committed.items():
             return
         try:
             await self._link.call(lambda: self._world.group.commit(self.process.name, generation, offsets))
         except (CommitFailedError, RequestTimedOutError, KafkaConnectionError):
             return
+        self._committed.update(offsets)
         self.process.reach("after-commit")
         await self.process.awake()
 
@@ -218,6 +224,7 @@ class _Source:
                 entries = await self._link.insist(partial(_read, log, at, end))
                 at = entries[-1].offset + 1 if entries else end
                 yield [as_record(SETTINGS.topics.changelog, partition, entry) for entry in entries]
+            self._world.on_restore(partition)
 
     async def committed(self) -> Mapping[int, int]:
         return await self._link.insist(lambda: dict(self._world.group.committed))

@@ -1,0 +1,181 @@
+"""Bugs in the order of publishing and in who may write."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from aiokafka.errors import KafkaError
+
+from worker.delivery import Delivery, Record
+from worker.lane import Lane
+from worker.owner import Owner
+from worker.pipeline import Pipeline
+from worker.store import Change
+
+_publish = Delivery.publish
+
+
+@contextmanager
+def ack_before_produce() -> Iterator[None]:
+    """What was taken counts as finished."""
+
+    def finished(self: Pipeline) -> dict[Any, int]:
+        return {tp: lane.taken for tp, lane in self._lanes.items()}
+
+    with patch.object(Pipeline, "finished", finished):
+        yield
+
+
+@contextmanager
+def commit_before_state() -> Iterator[None]:
+    """A batch counts as finished while it is being published."""
+
+    async def finish(self: Lane[Any], finish: Any) -> None:
+        while True:
+            batch = await self._prepared.get()
+            self.finished = batch.next_offset
+            await finish(batch)
+            if self.finished == self.taken:
+                self.idle.set()
+
+    with patch.object(Lane, "_finish", finish):
+        yield
+
+
+@contextmanager
+def state_before_scores() -> Iterator[None]:
+    """The changelog says that a batch is done before its scores are confirmed."""
+
+    async def publish(self: Delivery, owner: Owner, *args: Any) -> None:
+        await owner.write(args[-1])
+        await _publish(self, _Nobody(), *args)  # type: ignore[arg-type]
+
+    with patch.object(Delivery, "publish", publish):
+        yield
+
+
+@contextmanager
+def scores_not_awaited() -> Iterator[None]:
+    """Scores are sent, and nobody looks whether they arrived."""
+
+    async def send(self: Delivery, topic: str, partition: int, records: list[Record]) -> None:
+        for key, value, headers in records:
+            pack = self._records.create_batch()
+            pack.append(key=key, value=value, timestamp=None, headers=headers)
+            await self._records.send_batch(pack, topic, partition=partition)
+
+    with patch.object(Delivery, "_send", send):
+        yield
+
+
+@contextmanager
+def failed_batch_skipped() -> Iterator[None]:
+    """A batch that Kafka does not confirm is left out."""
+    send = Delivery._send
+
+    async def forgiving(self: Delivery, topic: str, partition: int, records: list[Record]) -> None:
+        try:
+            await send(self, topic, partition, records)
+        except KafkaError:
+            return
+
+    with patch.object(Delivery, "_send", forgiving):
+        yield
+
+
+@contextmanager
+def packs_not_in_order() -> Iterator[None]:
+    """All packs of a batch are sent at once, so that one that is sent again falls behind the others."""
+
+    async def send(self: Delivery, topic: str, partition: int, records: list[Record]) -> None:
+        confirmations = []
+        for start in range(0, len(records), 3):
+            pack = self._records.create_batch()
+            for key, value, headers in records[start : start + 3]:
+                pack.append(key=key, value=value, timestamp=None, headers=headers)
+            confirmations.append(await self._records.send_batch(pack, topic, partition=partition))
+        await asyncio.gather(*confirmations)
+
+    with patch.object(Delivery, "_send", send):
+        yield
+
+
+@contextmanager
+def dead_letters_not_sent() -> Iterator[None]:
+    """Records that are no events vanish."""
+
+    async def publish(self: Delivery, owner: Owner, partition: int, scores: Any, dead: Any, state: Any) -> None:
+        await _publish(self, owner, partition, scores, [], state)
+
+    with patch.object(Delivery, "publish", publish):
+        yield
+
+
+@contextmanager
+def zombies_not_shut_out() -> Iterator[None]:
+    """State is written without a transaction: what an earlier owner sends late lands behind newer state."""
+    start = Owner.__init__
+
+    def plain(self: Owner, settings: Any, partition: int, connect: Any) -> None:
+        def without(transactional_id: str, **arguments: Any) -> Any:
+            producer = connect(**arguments)
+            producer.room = 1_000_000
+            return producer
+
+        start(self, settings, partition, without)
+
+    with patch.object(Owner, "__init__", plain):
+        yield
+
+
+@contextmanager
+def state_in_pieces() -> Iterator[None]:
+    """Every changed session is a transaction of its own, so that a crash leaves half a batch."""
+    write = Owner.write
+
+    async def piecemeal(self: Owner, state: list[Change]) -> None:
+        for change in state:
+            await write(self, [change])
+
+    with patch.object(Owner, "write", piecemeal):
+        yield
+
+
+@contextmanager
+def restored_before_owned() -> Iterator[None]:
+    """State is read back while the earlier owner can still write: it is shut out only by the first write."""
+    opening, writing = Owner.open, Owner.write
+
+    async def later(self: Owner) -> None:
+        return
+
+    async def write(self: Owner, state: list[Change]) -> None:
+        if self._producer._epoch < 0:
+            await opening(self)
+        await writing(self, state)
+
+    with patch.object(Owner, "open", later), patch.object(Owner, "write", write):
+        yield
+
+
+class _Nobody:
+    """An owner that writes nothing."""
+
+    async def write(self, state: list[Change]) -> None:
+        return
+
+
+MUTANTS = (
+    ack_before_produce,
+    commit_before_state,
+    state_before_scores,
+    scores_not_awaited,
+    failed_batch_skipped,
+    packs_not_in_order,
+    dead_letters_not_sent,
+    zombies_not_shut_out,
+    state_in_pieces,
+    restored_before_owned,
+)
