@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.broker import committed, ends, fresh_topics, last_append, make_append_timed
+from tests.benchmarks.process import module, running
 from worker.settings import KafkaSettings, Settings, WorkerSettings
 
 HERE = Path(__file__).parent
@@ -34,9 +34,12 @@ class Contestant:
     max_batch: int = 256
 
 
+Watch = Callable[[int], None]
+
+
 def contestants() -> list[Contestant]:
     """All of them, ours first."""
-    ours = (sys.executable, "-m", "tests.benchmarks.contestants.inkling")
+    ours = tuple(module("tests.benchmarks.contestants.inkling"))
     count = "counts by visitor, commits; no state kept, no output"
     light = "last 64 events and their number by visitor in a table with changelog, a small score record, commit"
     full = "decode and check, session fold, hash, encode, constant score, 566-byte score record, changelog, commit"
@@ -51,15 +54,20 @@ def contestants() -> list[Contestant]:
 
 
 def run_rounds(
-    bootstrap: str, topics: dict[float, tuple[str, int]], entered: Sequence[Contestant], rounds: int, work: Path, say: Callable[[str], None]
+    bootstrap: str,
+    topics: dict[float, tuple[str, int]],
+    entered: Sequence[Contestant],
+    rounds: int,
+    work: Path,
+    say: Callable[[str], None],
 ) -> dict[str, list[float]]:
-    """Events a second by contestant, a figure a round. `topics` has the clicks topic and its number of events by share."""
+    """Events a second by contestant, a figure a round. `topics` has a clicks topic and how many events it holds, by share."""
     rates: dict[str, list[float]] = {one.name: [] for one in entered}
     for number in range(rounds):
         turn = number % len(entered)
         for one in (*entered[turn:], *entered[:turn]):
             clicks, events = topics[one.share]
-            rates[one.name].append(_run(bootstrap, clicks, events, one, work))
+            rates[one.name].append(run(bootstrap, clicks, events, one, work))
             say(f"round {number + 1}: {one.name}: {rates[one.name][-1]:,.0f} events/s (load {os.getloadavg()[0]:.1f})")
     return rates
 
@@ -69,7 +77,8 @@ def summary(rates: Sequence[float]) -> dict[str, float]:
     return {"median": round(statistics.median(rates)), "min": round(min(rates)), "max": round(max(rates))}
 
 
-def _run(bootstrap: str, clicks: str, events: int, one: Contestant, work: Path) -> float:
+def run(bootstrap: str, clicks: str, events: int, one: Contestant, work: Path, watch: Watch | None = None) -> float:
+    """One contestant's events a second. `watch` is called with its process id when it has begun."""
     names = fresh_topics(bootstrap, clicks)
     group = names.scores.replace("scores", "group")
     outputs = [names.scores]
@@ -79,45 +88,39 @@ def _run(bootstrap: str, clicks: str, events: int, one: Contestant, work: Path) 
     report, state_dir = work / f"{group}.txt", work / group
     state_dir.mkdir()
     job = {
-        "bootstrap": bootstrap, "clicks": clicks, "group": group, "output": names.scores, "changelog": outputs[-1], "dead": names.dead,
-        "events": events, "partitions": names.partitions, "max_batch": one.max_batch,
+        "bootstrap": bootstrap, "group": group, "events": events, "partitions": names.partitions, "max_batch": one.max_batch,
+        "clicks": clicks, "output": names.scores, "changelog": outputs[-1], "dead": names.dead,
         "report": str(report), "state_dir": str(state_dir),
     }  # fmt: skip
     settings = Settings(kafka=KafkaSettings(bootstrap_servers=bootstrap), topics=names, worker=WorkerSettings(group=group))
     log = work / f"{group}.log"
-    with log.open("wb") as file, subprocess.Popen([*one.command, json.dumps(job)], stdout=file, stderr=file) as process:
-        try:
-            asyncio.run(_until_done(settings, events, one, process))
-        except (RuntimeError, TimeoutError) as error:
-            raise SystemExit(f"{one.name}: {error}\n{log.read_text()[-2000:]}") from None
-        finally:
-            _end(process)
+    try:
+        with running([*one.command, json.dumps(job)], log) as process:
+            asyncio.run(_until_done(settings, events, one, process, report, watch))
+    except (RuntimeError, TimeoutError) as error:
+        raise SystemExit(f"error: {one.name}: {error}\n{log.read_text()[-2000:]}") from None
     times = [float(line) for line in report.read_text().split()]
     ended = times[1] if one.changelog is None else asyncio.run(last_append(bootstrap, outputs))
     return events / (ended - times[0])
 
 
-async def _until_done(settings: Settings, events: int, one: Contestant, process: "subprocess.Popen[bytes]") -> None:
+async def _until_done(
+    settings: Settings, events: int, one: Contestant, process: "subprocess.Popen[Any]", report: Path, watch: Watch | None
+) -> None:
     deadline = time.monotonic() + _TIMEOUT_S
     while (at := await committed(settings)) < events:
         if process.poll() is not None and one.changelog is not None:
             raise RuntimeError(f"ended by itself with {at} of {events} committed")
         if time.monotonic() > deadline:
             raise TimeoutError(f"{at} of {events} committed after {_TIMEOUT_S:g} s")
+        if watch is not None and report.exists():
+            watch(process.pid)
+            watch = None
         await asyncio.sleep(_POLL_S)
     if one.changelog is not None:
         written = sum((await ends(settings.kafka.bootstrap_servers, settings.topics.scores)).values())
         if written != events:
             raise RuntimeError(f"{written} scores for {events} events")
-
-
-def _end(process: "subprocess.Popen[Any]") -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
 
 
 def _script(name: str) -> str:
