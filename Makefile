@@ -30,7 +30,7 @@ tools:
 	@deploy/debian-test-tools
 
 check: install lint
-	@$(BIN)/python -m pytest -q tests/unit
+	@$(BIN)/python -m pytest -q -n 2 -m 'not slow' tests/unit tests/conformance
 
 lint: install
 	@$(BIN)/ruff format --check .

@@ -18,7 +18,7 @@ from worker.contract.features import CODES, TYPE_CODE
 
 Doubles = npt.NDArray[np.float64]
 
-_BATCH = 256
+_BATCH_EVENTS = 2048
 #: Probabilities are kept this far from 0 and 1 in the log-loss, as everywhere in this field.
 CLIP = 1e-6
 _BINS = 10
@@ -69,10 +69,10 @@ def predict(model: ServingModel, examples: Examples) -> Predictions:
     """Scores of all predicted events, each with the rows that the worker had for it."""
     model.eval()
     parts: list[tuple[npt.NDArray[Any], ...]] = []
-    for batch in examples.batches(_BATCH):
+    for batch in examples.batches(_BATCH_EVENTS):
         rows = torch.from_numpy(batch.predict)
         heads = model.network(*tensors(batch.inputs))
-        hazard, churn, types = model.calibrated(heads)
+        hazard, churn, types = model.calibration.apply_to(heads)
         target, item = torch.from_numpy(batch.next_type)[rows], torch.from_numpy(batch.next_item)[rows]
         items = model.network.item_logits(heads.next_item[rows]) * model.calibration.item_scale
         parts.append(

@@ -108,17 +108,22 @@ class Examples:
             row,
         )
 
-    def batches(self, size: int, rng: np.random.Generator | None = None) -> Iterator[Batch]:
-        """All windows once. With `rng` in random order; windows of like length come together, so little is padding."""
+    def batches(self, events: int, rng: np.random.Generator | None = None) -> Iterator[Batch]:
+        """All windows once, in batches of about `events` predicted events (at least one window); in random order with `rng`.
+
+        Windows of like length come together, so that little is padding. Batches of equally many events keep every event's
+        weight the same, whether its session is short or long.
+        """
         length = self.stop - self.start
         jitter = np.zeros(len(self)) if rng is None else rng.uniform(0, 1, len(self))
         # Whole steps of padding decide, chance breaks the ties.
         order = np.lexsort((jitter, -(-length // 8)))
-        groups = np.arange(0, len(order), size)
+        number = (np.cumsum((self.stop - self.first)[order]) - 1) // events
+        groups = np.split(order, np.flatnonzero(np.diff(number)) + 1) if len(self) else []
         if rng is not None:
             rng.shuffle(groups)
-        for begin in groups:
-            yield self.batch(order[begin : begin + size])
+        for group in groups:
+            yield self.batch(group)
 
 
 def examples_of(history: History) -> Examples:

@@ -61,7 +61,7 @@ def _traced(model: ServingModel) -> onnx.ModelProto:
 def _name_items(model: onnx.ModelProto, ids: list[str]) -> None:
     """Put the items' names into the graph and turn the output of indexes into one of names."""
     graph = model.graph
-    names = helper.make_tensor("item_names", TensorProto.STRING, [len(ids)], [name.encode() for name in ids])
+    names = helper.make_tensor("item_names", TensorProto.STRING, [len(ids)], [name.encode() for name in ids])  # type: ignore[misc]
     graph.initializer.append(names)
     graph.node.append(helper.make_node("Gather", ["item_names", _INDEX], ["next_items"], name="name_items", axis=0))
     outputs = [output for output in graph.output if output.name != _INDEX]

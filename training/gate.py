@@ -76,12 +76,22 @@ def decide(deciding: Comparison, others: Sequence[Comparison], policy: GatePolic
         return Decision(False, f"no event has a matured {deciding.name} label yet", None, [])
     main = compare(deciding, policy, seed)
     rest = [compare(other, policy, seed) for other in others if len(other.label)]
-    complaint = _too_little(main, policy) or _not_better(main, policy) or _badly_calibrated(main, policy) or _worse(rest, policy)
+    lack = too_little(main.name, main.sessions, main.positives, policy)
+    complaint = lack or _not_better(main, policy) or _badly_calibrated(main, policy) or _worse(rest, policy)
     reason = complaint or (
         f"{main.name} log-loss {main.candidate_logloss:.5f} against {main.champion_logloss:.5f}: "
         f"better by {-main.difference:.5f}, at least {-main.high:.5f} with {policy.confidence:.0%} confidence"
     )
     return Decision(complaint is None, reason, main, rest)
+
+
+def too_little(name: str, sessions: int, positives: int, policy: GatePolicy) -> str | None:
+    """What is lacking to judge by, or None. Can be asked before a candidate is made."""
+    if sessions < policy.min_sessions:
+        return f"only {sessions} new sessions with a matured {name} label, {policy.min_sessions} are needed to judge"
+    if positives < policy.min_positives:
+        return f"only {positives} new events with a positive {name} label, {policy.min_positives} are needed to judge"
+    return None
 
 
 def compare(comparison: Comparison, policy: GatePolicy, seed: int) -> HeadResult:
@@ -117,14 +127,6 @@ def session_interval(values: Doubles, session: Ints, confidence: float, draws: i
         means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
     low, high = np.quantile(np.concatenate(means), [1 - confidence, confidence])
     return float(low), float(high)
-
-
-def _too_little(main: HeadResult, policy: GatePolicy) -> str | None:
-    if main.sessions < policy.min_sessions:
-        return f"only {main.sessions} sessions with a matured {main.name} label, {policy.min_sessions} are needed to judge"
-    if main.positives < policy.min_positives:
-        return f"only {main.positives} events with a positive {main.name} label, {policy.min_positives} are needed to judge"
-    return None
 
 
 def _not_better(main: HeadResult, policy: GatePolicy) -> str | None:

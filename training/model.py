@@ -14,7 +14,10 @@ from worker.contract.features import CODES, FeatureSpec
 
 #: Spread of the embeddings at the start, small against the features, so that rare ids begin near "unknown".
 _EMBEDDING_SPREAD = 0.02
-_CATEGORY, _BRAND = CODES.index("category"), CODES.index("brand")
+_TYPE, _ITEM, _CATEGORY = (CODES.index(name) for name in ("type", "item", "category"))
+_HAZARDS = len(HAZARD_HEADS) * len(HORIZONS)
+#: A logit that stands for "never".
+_NEVER = -30.0
 
 
 class Heads(NamedTuple):
@@ -34,77 +37,74 @@ class IntentModel(nn.Module):
 
     Causal, so padding on the right never touches what comes before it. The trunk is Hugging Face's Llama without its token
     table: RMSNorm, rotary positions, SwiGLU, no biases.
+
+    Which item it is stays out of the trunk: with a few thousand sessions the trunk would learn single items by heart. What
+    items, categories and brands are like reaches it as counts; the item itself only says which item comes next.
     """
 
     def __init__(self, spec: FeatureSpec, architecture: Architecture) -> None:
         super().__init__()
         self.spec, self.architecture = spec, architecture
-        width = architecture.width
+        width, narrow = architecture.width, architecture.category_width
         self.features = RowFeatures()
-        sizes = (len(EVENT_TYPES) + 1, spec.item_buckets, spec.category_buckets, spec.brand_buckets, 25, 8)
-        self.tables = nn.ModuleList(
-            nn.Embedding(size, architecture.item_width if name == "item" else width)
-            for name, size in zip(CODES, sizes, strict=True)
-        )
-        self.item_in = nn.Linear(architecture.item_width, width, bias=False)
+        self.types = nn.Embedding(len(EVENT_TYPES) + 1, width)
+        self.categories = nn.Embedding(spec.category_buckets, narrow)
+        self.items = nn.Embedding(spec.item_buckets, architecture.item_width)
         self.numbers_in = nn.Linear(FEATURES, width)
+        self.category_in = nn.Linear(narrow, width, bias=False)
         self.dropout = nn.Dropout(architecture.dropout)
         self.trunk = LlamaModel(_trunk_config(spec, architecture))
-        hazards = len(HAZARD_HEADS) * len(HORIZONS)
-        self.hazard = nn.Linear(width, hazards)
+        self.hazard = nn.Linear(width, _HAZARDS)
         self.churn = nn.Linear(width, 1)
         self.next_type = nn.Linear(width, len(EVENT_TYPES))
         self.next_item = nn.Linear(width, architecture.item_width, bias=False)
+        self.item_link = nn.Linear(architecture.item_width + narrow, architecture.item_width, bias=False)
         self.item_bias = nn.Parameter(torch.zeros(spec.item_buckets))
-        # The wide part: what plain logistic regression on the newest row would say, and what its category and brand are like.
-        self.wide = nn.Linear(FEATURES + len(EVENT_TYPES) + 1, hazards + 1, bias=False)
-        self.wide_category = nn.Embedding(spec.category_buckets, hazards + 1)
-        self.wide_brand = nn.Embedding(spec.brand_buckets, hazards + 1)
+        # The wide part: what plain logistic regression on the newest row would say.
+        self.wide = nn.Linear(FEATURES + len(EVENT_TYPES) + 1, _HAZARDS + 1, bias=False)
         self._start()
 
     def forward(self, codes: Tensor, numbers: Tensor) -> Heads:
         features = self.features(codes, numbers)  # [B, T, FEATURES]
-        embedded = self.numbers_in(features)
-        for name, k, table in zip(CODES, range(len(CODES)), self.tables, strict=True):
-            found = table(codes[..., k])
-            embedded = embedded + (self.item_in(found) if name == "item" else found)
+        category = self.categories(self._forgetful(codes[..., _CATEGORY]))
+        embedded = self.types(codes[..., _TYPE]) + self.category_in(category) + self.numbers_in(features)
         position = torch.arange(codes.shape[1], device=codes.device).unsqueeze(0)
         hidden = self.trunk(inputs_embeds=self.dropout(embedded), position_ids=position, use_cache=False).last_hidden_state
         hidden = self.dropout(hidden)  # [B, T, width]
-        wide = self._wide(codes, features)
+        types = F.one_hot(codes[..., _TYPE].long(), len(EVENT_TYPES) + 1).to(features.dtype)
+        wide = self.wide(torch.cat([features, types], dim=-1))
+        here = torch.cat([self.items(codes[..., _ITEM]), category], dim=-1)
         return Heads(
             hazard=(self.hazard(hidden) + wide[..., :-1]).unflatten(-1, (len(HAZARD_HEADS), len(HORIZONS))),
             churn=self.churn(hidden)[..., 0] + wide[..., -1],
             next_type=self.next_type(hidden),
-            next_item=self.next_item(hidden),
+            next_item=self.next_item(hidden) + self.item_link(here),
         )
 
     def item_logits(self, query: Tensor) -> Tensor:
         """[..., item_width] -> [..., item_buckets]; bucket 0, "no item", never comes next."""
-        logits: Tensor = query @ self.tables[CODES.index("item")].weight.T + self.item_bias
-        return logits
+        return query @ self.items.weight.T + self.item_bias
 
-    def _wide(self, codes: Tensor, features: Tensor) -> Tensor:
-        types = F.one_hot(codes[..., 0].long(), len(EVENT_TYPES) + 1).to(features.dtype)
-        linear = self.wide(torch.cat([features, types], dim=-1))
-        total: Tensor = linear + self.wide_category(codes[..., _CATEGORY]) + self.wide_brand(codes[..., _BRAND])
-        return total  # [B, T, hazards + 1]
+    def _forgetful(self, ids: Tensor) -> Tensor:
+        """In training some ids are taken for missing, so that no score leans on an id alone."""
+        if not self.training:
+            return ids
+        return torch.where(torch.rand(ids.shape) < self.architecture.id_dropout, torch.zeros_like(ids), ids)
 
     def _start(self) -> None:
         """Start values: heads and the wide part at 0, so that a head without positives stays at its prior."""
-        for table in self.tables:
+        for table in (self.types, self.categories, self.items):
             nn.init.normal_(table.weight, std=_EMBEDDING_SPREAD)
         for part in (self.hazard, self.churn, self.next_type):
             nn.init.zeros_(part.weight)
             nn.init.zeros_(part.bias)
-        for wide in (self.wide, self.wide_category, self.wide_brand):
-            nn.init.zeros_(wide.weight)
+        nn.init.zeros_(self.wide.weight)
         with torch.no_grad():
-            self.item_bias[0] = -30.0
+            self.item_bias[0] = _NEVER
 
 
 def _trunk_config(spec: FeatureSpec, architecture: Architecture) -> LlamaConfig:
-    config = LlamaConfig(
+    return LlamaConfig(
         vocab_size=1,
         hidden_size=architecture.width,
         intermediate_size=architecture.feed_forward,
@@ -112,9 +112,7 @@ def _trunk_config(spec: FeatureSpec, architecture: Architecture) -> LlamaConfig:
         num_attention_heads=architecture.heads,
         max_position_embeddings=spec.window + 8,
         attention_dropout=architecture.dropout,
-        attn_implementation="sdpa",
         pad_token_id=None,
         bos_token_id=None,
         eos_token_id=None,
     )
-    return config

@@ -1,6 +1,5 @@
 """Figures by prefix length with intervals: what `inkling evaluate` prints. Sessions are drawn, not events."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,7 +71,7 @@ def _part(
         return part
     ones = np.ones((1, len(label)))
     point, base_point = figures(label, p, ones), figures(label, baseline, ones)
-    drawn, base_drawn = (_drawn(session, lambda w, q=q: figures(label, q, w), seed) for q in (p, baseline))
+    drawn, base_drawn = (_drawn(session, label, each, seed) for each in (p, baseline))
     part |= {name: _interval(getattr(point, name), getattr(drawn, name)) for name in Figures._fields}
     part["minus_baseline"] = {
         name: _interval(getattr(point, name) - getattr(base_point, name), getattr(drawn, name) - getattr(base_drawn, name))
@@ -81,8 +80,8 @@ def _part(
     return part
 
 
-def _drawn(session: npt.NDArray[np.int64], of: Callable[[Weights], Figures], seed: int) -> Figures:
-    """Figures of `_DRAWS` draws of the sessions with replacement."""
+def _drawn(session: npt.NDArray[np.int64], label: npt.NDArray[np.int64], p: Doubles, seed: int) -> Figures:
+    """Figures of `_DRAWS` draws of the sessions with replacement; the same seed draws the same sessions."""
     _, number = np.unique(session, return_inverse=True)
     sessions = int(number.max()) + 1
     rng = np.random.default_rng(seed)
@@ -91,7 +90,7 @@ def _drawn(session: npt.NDArray[np.int64], of: Callable[[Weights], Figures], see
     for begin in range(0, _DRAWS, at_once):
         draws = min(at_once, _DRAWS - begin)
         counts = rng.multinomial(sessions, np.full(sessions, 1 / sessions), draws)
-        parts.append(of(counts[:, number].astype(np.float64)))
+        parts.append(figures(label, p, counts[:, number].astype(np.float64)))
     return Figures(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 

@@ -1,5 +1,7 @@
 """The real-valued features of a row, computed inside the graph from the raw codes and numbers."""
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -22,9 +24,10 @@ _MIN_RATE = 1e-3
 _SAME = [CODES.index(name) for name in ("type", "item", "category", "brand")]
 #: Standard deviations at which a feature is cut off: one wild price must not decide a score.
 _MOST = 5.0
+_HOUR, _WEEKDAY = CODES.index("hour"), CODES.index("weekday")
 
 #: Features that `RowFeatures` gives.
-FEATURES = len(NUMBERS) + len(_MAY_MISS) + len(_SCOPES) * len(_RATED) + len(_SAME) + 1
+FEATURES = len(NUMBERS) + len(_MAY_MISS) + len(_SCOPES) * len(_RATED) + len(_SAME) + 1 + 4
 
 
 class RowFeatures(nn.Module):
@@ -75,7 +78,7 @@ class RowFeatures(nn.Module):
         compared = codes[..., _SAME]
         before = torch.nn.functional.pad(compared, (0, 0, 1, 0))[..., :-1, :]  # [B, T, 4]
         same = ((compared == before) & (compared > 0)).to(numbers.dtype)
-        features = [logs, missing[..., _MAY_MISS].to(numbers.dtype), *rates, same, _relative_price(logs, missing)]
+        features = [logs, missing[..., _MAY_MISS].to(numbers.dtype), *rates, same, _relative_price(logs, missing), _clock(codes)]
         return torch.cat(features, dim=-1)
 
 
@@ -85,3 +88,10 @@ def _relative_price(logs: Tensor, missing: Tensor) -> Tensor:
     price = logs[..., _PRICE] * has
     mean = price.cumsum(dim=-1) / has.cumsum(dim=-1).clamp(min=1.0)
     return ((price - mean) * has).unsqueeze(-1)
+
+
+def _clock(codes: Tensor) -> Tensor:
+    """[B, T, 4]: hour and weekday as points on circles, so that midnight is near eleven."""
+    hour = codes[..., _HOUR].float() * (2 * math.pi / 24)
+    weekday = codes[..., _WEEKDAY].float() * (2 * math.pi / 7)
+    return torch.stack([hour.sin(), hour.cos(), weekday.sin(), weekday.cos()], dim=-1)

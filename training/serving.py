@@ -72,6 +72,14 @@ class Calibration(nn.Module):
         self.register_buffer("type_bias", torch.zeros(len(EVENT_TYPES)))
         self.register_buffer("item_scale", torch.ones(()))
 
+    def apply_to(self, heads: Heads) -> tuple[Tensor, Tensor, Tensor]:
+        """Calibrated logits: hazard [..., 2, 5], churn [...], next_type [..., 8]."""
+        return (
+            heads.hazard * self.hazard_scale + self.hazard_bias,
+            heads.churn * self.churn_scale + self.churn_bias,
+            heads.next_type * self.type_scale + self.type_bias,
+        )
+
 
 class ServingModel(nn.Module):
     """codes int32 [B, T, 6], numbers float32 [B, T, 18], length int32 [B, 1] -> `Probabilities` after the newest row."""
@@ -94,7 +102,7 @@ class ServingModel(nn.Module):
 
     def probabilities(self, newest: Heads) -> Probabilities:
         """Logits of one row of each session ([B, ...]) as calibrated probabilities."""
-        hazard, churn, types = self.calibrated(newest)
+        hazard, churn, types = self.calibration.apply_to(newest)
         within = cumulative(hazard)  # [B, 2, 5]
         items = F.log_softmax(self.network.item_logits(newest.next_item) * self.calibration.item_scale, dim=-1)
         named = items[:, self.item_bucket] + self.item_log_share  # [B, candidates]
@@ -106,15 +114,6 @@ class ServingModel(nn.Module):
             next_type=torch.softmax(types, dim=-1),
             next_item_index=index,
             next_item_p=torch.exp(best),
-        )
-
-    def calibrated(self, heads: Heads) -> tuple[Tensor, Tensor, Tensor]:
-        """Calibrated logits: hazard [..., 2, 5], churn [...], next_type [..., 8]."""
-        c = self.calibration
-        return (
-            heads.hazard * c.hazard_scale + c.hazard_bias,
-            heads.churn * c.churn_scale + c.churn_bias,
-            heads.next_type * c.type_scale + c.type_bias,
         )
 
 

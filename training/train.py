@@ -21,16 +21,19 @@ log = logging.getLogger(__name__)
 #: Batches are too small for more to help, beside others more are far slower, and one always sums in the same order.
 THREADS = 1
 
+#: Events looked at at once where no step is made.
+_FIT_EVENTS = 4096
+
 Progress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the network is trained. A step is one batch of windows."""
+    """How the network is trained. A step is one batch of about `batch_events` events."""
 
     epochs: int = 6
     min_steps: int = 400
-    batch: int = 64
+    batch_events: int = 384
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     warm_up: float = 0.1
@@ -52,10 +55,10 @@ def train(
     model = IntentModel(examples.spec, architecture or Architecture())
     if not len(examples):
         return model.eval()
-    model.features.fit([(batch.inputs, batch.predict) for batch in examples.batches(1024)])
+    model.features.fit([(batch.inputs, batch.predict) for batch in examples.batches(_FIT_EVENTS)])
     _start_at_priors(model, examples)
-    steps = max(recipe.epochs * -(-len(examples) // recipe.batch), recipe.min_steps)
-    optimise(model, [examples], [recipe.batch], steps=steps, recipe=recipe, seed=seed, progress=progress)
+    steps = max(round(recipe.epochs * len(examples.predicted) / recipe.batch_events), recipe.min_steps)
+    optimise(model, [examples], [recipe.batch_events], steps=steps, recipe=recipe, seed=seed, progress=progress)
     return model
 
 
@@ -69,7 +72,7 @@ def optimise(
     seed: int,
     progress: Progress | None = None,
 ) -> None:
-    """`steps` steps of AdamW in place; each step takes `sizes[i]` windows of `sources[i]` and adds up their losses by size.
+    """`steps` steps of AdamW in place; each step takes about `sizes[i]` events of `sources[i]` and adds up their losses by size.
 
     Only parameters that ask for gradients move. Leaves the network in evaluation mode.
     """
@@ -93,7 +96,7 @@ def optimise(
             batch = next(stream)
             heads = model(*tensors(batch.inputs))
             loss = loss_of(model, heads, batch, recipe.weights) * (share / sum(shares))
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             value += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         optimiser.step()

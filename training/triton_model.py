@@ -7,20 +7,29 @@ ONNX Runtime only. Each request is checked and answered on its own: a bad one ne
 import json
 import os
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 import triton_python_backend_utils as pb_utils
+
+Array = npt.NDArray[Any]
+Inputs = list[Array]
 
 _INPUTS = ("codes", "numbers", "length")
 #: Lengths that are run once before the version takes traffic: the first run of a shape is slow.
 _WARM_UP_STEPS = (8, 16, 32, 64)
 
 
+#: Numbers of a row.
+_NUMBERS = 18
+
+
 class TritonPythonModel:
     """One instance of the model."""
 
-    def initialize(self, args):
+    def initialize(self, args: dict[str, str]) -> None:
         """Load the version's own files. Raises when they are unfit, so that Triton keeps the version from traffic."""
         folder = os.path.join(args["model_repository"], args["model_version"])
         with open(os.path.join(folder, "manifest.json"), encoding="utf-8") as file:
@@ -38,13 +47,13 @@ class TritonPythonModel:
         self._bounds = np.array([9, spec["item_buckets"], spec["category_buckets"], spec["brand_buckets"], 25, 8])
         for steps in _WARM_UP_STEPS:
             codes = np.ones((1, min(steps, self._window), len(self._bounds)), np.int32)
-            numbers = np.zeros((1, codes.shape[1], 18), np.float32)
+            numbers = np.zeros((1, codes.shape[1], _NUMBERS), np.float32)
             self._run(codes, numbers, np.ones((1, 1), np.int32))
 
-    def execute(self, requests):
+    def execute(self, requests: list[Any]) -> list[Any]:
         """One response for each request, in order."""
-        responses = [None] * len(requests)
-        by_steps = defaultdict(list)
+        responses: list[Any] = [None] * len(requests)
+        by_steps: defaultdict[int, list[tuple[int, Inputs]]] = defaultdict(list)
         for index, request in enumerate(requests):
             try:
                 inputs = [pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in _INPUTS]
@@ -57,11 +66,11 @@ class TritonPythonModel:
             self._answer(group, responses)
         return responses
 
-    def finalize(self):
+    def finalize(self) -> None:
         """Let go of the graph."""
         self._session = None
 
-    def _answer(self, group, responses):
+    def _answer(self, group: list[tuple[int, Inputs]], responses: list[Any]) -> None:
         """Run requests of one length together and put each one's rows into its response."""
         try:
             outputs = self._run(*(np.concatenate(arrays) for arrays in zip(*(inputs for _, inputs in group), strict=True)))
@@ -82,16 +91,16 @@ class TritonPythonModel:
                 tensors = [pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in mine.items()]
                 responses[index] = pb_utils.InferenceResponse(output_tensors=tensors)
 
-    def _run(self, codes, numbers, length):
+    def _run(self, codes: Array, numbers: Array, length: Array) -> dict[str, Array]:
         outputs = self._session.run(self._outputs, {"codes": codes, "numbers": numbers, "length": length})
         return {name: np.asarray(output) for name, output in zip(self._outputs, outputs, strict=True)}
 
-    def _check(self, codes, numbers, length):
+    def _check(self, codes: Array, numbers: Array, length: Array) -> None:
         """Raises ValueError with one line when the inputs cannot come from the contract's encode."""
         if codes.ndim != 3 or codes.shape[2] != len(self._bounds) or not 1 <= codes.shape[1] <= self._window:
             raise ValueError(f"codes have shape {list(codes.shape)}, want [B, 1..{self._window}, {len(self._bounds)}]")
-        if numbers.shape != (*codes.shape[:2], 18):
-            raise ValueError(f"numbers have shape {list(numbers.shape)}, want {[*codes.shape[:2], 18]}")
+        if numbers.shape != (*codes.shape[:2], _NUMBERS):
+            raise ValueError(f"numbers have shape {list(numbers.shape)}, want {[*codes.shape[:2], _NUMBERS]}")
         if length.shape != (len(codes), 1):
             raise ValueError(f"length has shape {list(length.shape)}, want {[len(codes), 1]}")
         if codes.dtype != np.int32 or numbers.dtype != np.float32 or length.dtype != np.int32:
@@ -107,13 +116,13 @@ class TritonPythonModel:
             raise ValueError("numbers must not be infinite; NaN stands for missing")
 
 
-def _check_finite(outputs):
+def _check_finite(outputs: dict[str, Array]) -> None:
     for name, array in outputs.items():
         if array.dtype != object and not np.isfinite(array).all():
             raise ValueError(f"the graph gave {name} that is not finite")
 
 
-def _failed(error):
+def _failed(error: Exception) -> Any:
     # What was refused is told from what broke: a client must not take a refusal for a server in trouble.
     code = pb_utils.TritonError.INVALID_ARG if isinstance(error, ValueError) else pb_utils.TritonError.INTERNAL
     return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(f"intent: {error}", code))

@@ -18,6 +18,7 @@ from worker.scoring.breaker import Breaker
 from worker.scoring.guarded import GuardedScorer
 from worker.scoring.triton import TritonScorer
 from worker.settings import Settings
+from worker.store import KafkaSource
 from worker.stream import batch_app, run_app
 
 log = get_logger()
@@ -38,7 +39,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
         delivery = await _delivery(settings, parts)
         follower, scorer = await _scorer(settings, parts)
         _check_spec(settings, follower.spec)
-        pipeline = Pipeline(settings, follower.spec, scorer, delivery, failed)
+        pipeline = Pipeline(settings, follower.spec, scorer, delivery, KafkaSource(settings), failed)
         parts.push_async_callback(pipeline.close)
         lag = asyncio.create_task(_measure_loop_lag())
         parts.callback(lag.cancel)

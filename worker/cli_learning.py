@@ -53,15 +53,14 @@ def train(
 
     settings = Settings()
     partitions = settings.topics.partitions
-    session = settings.session
     events = EventFiles(files)
     with _progress("training") as step:
         made = make_version(
             lambda: logged(events.events(), partitions),
             out,
             source=" ".join(path.name for path in files),
-            spec=FeatureSpec(window=session.window),
-            policy=session.policy,
+            spec=FeatureSpec(window=settings.session.window),
+            policy=settings.session.policy,
             partitions=partitions,
             until_ms=until,
             seed=seed,

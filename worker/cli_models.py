@@ -1,4 +1,4 @@
-"""`inkling models`, `promote`, `rollback` and `finetune`: what is published, what scores, and making a better one."""
+"""`inkling models`, `promote` and `rollback`: what is published, and what scores."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,13 +37,20 @@ def list_models(as_json: AsJson = False) -> None:
     folder, pointer = _repository()
     lines = [_line(read_manifest(folder / version), pointer) for version in list_versions(folder)]
     if as_json:
-        _print_json(lines)
+        print_json(lines)
         return
     rows = [
-        (line.version, line.role, line.parent or "", str(line.created_at or ""), _utc(line.trained_until), _figure(line.metrics))
+        (
+            line.version,
+            line.role,
+            line.parent or "",
+            str(line.created_at or "")[:16],
+            _utc(line.trained_until),
+            _figure(line.metrics),
+        )
         for line in lines
     ]
-    _print_table(("version", "role", "parent", "created", "trained until", "purchase log-loss"), rows)
+    print_table(("version", "role", "parent", "created", "trained until", "purchase log-loss"), rows)
 
 
 @models_app.command("show")
@@ -58,7 +65,7 @@ def show_model(version: Version, as_json: AsJson = False) -> None:
     document = msgspec.to_builtins(found.manifest)
     document |= {"role": _line(found.manifest, pointer).role, "manifest_sha256": found.manifest_sha256}
     if as_json:
-        _print_json(document)
+        print_json(document)
     else:
         Console(soft_wrap=True).print_json(msgspec.json.encode(document).decode())
 
@@ -72,10 +79,10 @@ def diff_models(a: Version, b: Version, as_json: AsJson = False) -> None:
     first, second = (_flat(msgspec.to_builtins(read_manifest(folder / version))) for version in (a, b))
     names = [name for name in first | second if first.get(name) != second.get(name)]
     if as_json:
-        _print_json({name: [first.get(name), second.get(name)] for name in names})
+        print_json({name: [first.get(name), second.get(name)] for name in names})
         return
     rows = [(name, str(first.get(name, "")), str(second.get(name, ""))) for name in names]
-    _print_table(("", f"version {a}", f"version {b}"), rows)
+    print_table(("", f"version {a}", f"version {b}"), rows)
 
 
 def promote(version: Version, why: Why = "promoted by hand", as_json: AsJson = False) -> None:
@@ -126,7 +133,7 @@ def _line(manifest: "Manifest", pointer: "Pointer | None") -> VersionLine:
 
 def _say(pointer: "Pointer", as_json: bool) -> None:
     if as_json:
-        _print_json({name: getattr(pointer, name) for name in ("model", "champion", "previous", "by", "why", "at")})
+        print_json({name: getattr(pointer, name) for name in ("model", "champion", "previous", "by", "why", "at")})
     else:
         typer.echo(f"version {pointer.champion} of {pointer.model} is the champion (before: {pointer.previous or 'none'})")
 
@@ -138,11 +145,13 @@ def _who() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def _print_json(document: Any) -> None:
+def print_json(document: Any) -> None:
+    """On stdout, in one line."""
     typer.echo(msgspec.json.encode(document).decode())
 
 
-def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """On stdout, for people."""
     from rich.console import Console
     from rich.table import Table
 
@@ -155,7 +164,7 @@ def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> N
 def _utc(ms: int) -> str:
     from datetime import UTC, datetime
 
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="minutes") if ms else ""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="minutes")[:16] if ms else ""
 
 
 def _figure(metrics: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Commands over the topics: replay, labels, audit, dlq."""
+"""Commands over the topics: replay, labels, audit; and dlq, from a file of its own."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.cli_dlq import dlq_app as dlq_app
+
 if TYPE_CHECKING:
     from worker.audit.report import Report
-
-dlq_app = typer.Typer(help="Records that are no events.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
 
@@ -105,6 +105,7 @@ def audit(
 
 def _print_report(report: "Report", seconds: float) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from worker.audit.report import CHECKS
@@ -112,7 +113,7 @@ def _print_report(report: "Report", seconds: float) -> None:
     table = Table("", "what", "checked", "wrong", "first offender")
     for name, tally in report.checks.items():
         mark = "[red]wrong[/]" if tally.failed else "" if tally.checked else "[dim]not checked[/]"
-        table.add_row(f"{name} {mark}", CHECKS[name], f"{tally.checked:,}", f"{tally.failed:,}", tally.first or "")
+        table.add_row(f"{name} {mark}", CHECKS[name], f"{tally.checked:,}", f"{tally.failed:,}", escape(tally.first or ""))
     console = Console()
     console.print(table)
     counts = ", ".join(f"{count:,} {what}" for what, count in report.counts.items() if count)

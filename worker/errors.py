@@ -3,6 +3,7 @@
     InklingError                 a sentence that says what is wrong and what to do
     ├── ConfigurationError       stop: a setting or file is wrong
     ├── StateError               stop: the changelog cannot be trusted as it is
+    ├── OwnershipError           stop: another worker has the partition now
     ├── DeliveryError            retry the batch; never commit past it
     ├── ModelError               stop the command: a version is missing, damaged or unfit
     │   └── GateRefused          stop with status 3: the candidate is not better
@@ -38,6 +39,10 @@ class ConfigurationError(InklingError):
 
 class StateError(InklingError):
     """The changelog cannot be trusted as it is. Never go on with sessions that may be wrong."""
+
+
+class OwnershipError(InklingError):
+    """The right to write a partition's changelog is lost. Its state in memory is worth nothing now; begin anew."""
 
 
 class DeliveryError(InklingError):

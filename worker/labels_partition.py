@@ -14,6 +14,7 @@ others how far this is; a restart goes by 1 to 3.
 """
 
 import asyncio
+from collections import Counter
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
@@ -24,6 +25,7 @@ from tenacity import RetryCallState, retry, retry_if_exception_type, wait_expone
 from worker import metrics
 from worker.contract.codec import decode, encode
 from worker.contract.events import ClickEvent, OutcomeEvent, ScoreEvent
+from worker.errors import StateError
 from worker.labels import COPY_REACH, PROGRESS_HEADER, OutcomeJoin, Progress
 from worker.quality import OnlineQuality
 from worker.send import Record, send_packed
@@ -117,17 +119,22 @@ class PartitionJoin:
             self._join = OutcomeJoin(self._settings.session.policy, resume)
             # 2 scores
             first, score_end = await bounds(consumer, scores)
+            oldest, click_end = await bounds(consumer, clicks)
+            if resume is not None and (resume.scores > score_end or resume.clicks > click_end):
+                raise StateError(
+                    f"partition {self._partition} of {self._topics.outcomes} is ahead of {clicks.topic} or {scores.topic}: "
+                    "those were made anew. Make the outcome topic anew too, or use another INKLING_TOPICS__OUTCOMES"
+                )
             start = first if resume is None else max(first, resume.lowest_open - COPY_REACH)
             async for records in read_span(consumer, scores, start, score_end):
                 self._feed(records)
             # 3 clicks
-            first, click_end = await bounds(consumer, clicks)
-            async for records in read_span(consumer, clicks, first, click_end):
+            async for records in read_span(consumer, clicks, oldest, click_end):
                 self._feed(records)
                 await self._publish_matured()
         self.taken = {clicks.topic: click_end, scores.topic: score_end}
         self._note_finished()
-        log.info("partition joined", partition=self._partition, clicks=click_end - first, pending=self.pending)
+        log.info("partition joined", partition=self._partition, clicks=click_end - oldest, pending=self.pending)
 
     async def _read_progress(self, consumer: AIOKafkaConsumer) -> Progress | None:
         """The newest progress, None when there is none. What is read on the way counts for the online figures."""
@@ -170,8 +177,8 @@ class PartitionJoin:
     async def _publish_matured(self) -> None:
         while outcomes := self._join.advance(_PORTION):
             await self._publish(outcomes, self._join.progress)
-            for outcome in outcomes:
-                metrics.labels_joined.labels(outcome.head, outcome.horizon).inc()
+            for (head, horizon), count in Counter((outcome.head, outcome.horizon) for outcome in outcomes).items():
+                metrics.labels_joined.labels(head, horizon).inc(count)
             self._quality.observe(outcomes)
         self._note_finished()
 

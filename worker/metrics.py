@@ -1,8 +1,15 @@
-"""Every metric, once. Labels come from closed sets only; units are base units."""
+"""Every metric, once. Labels come from closed sets; `version` is bounded to the newest few. Units are base units."""
 
-from prometheus_client import Counter, Gauge, Histogram, Info
+from prometheus_client import Counter, Gauge, Histogram, Info, disable_created_metrics
+
+from worker.contract.events import Reason
+
+# A second series for each counter and histogram that says when it began: nobody asks.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+# For what takes seconds when all is well; the objectives, 10 s and 30 s, are bounds.
+_LONG_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 120)
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 events = Counter("inkling_events", "Records taken from the clicks topic.", ["partition"])
@@ -19,13 +26,13 @@ consumer_lag = Gauge("inkling_consumer_lag_seconds", "Age of the newest record f
 consumer_lag_events = Gauge("inkling_consumer_lag_events", "Records waiting.", ["partition"])
 live_sessions = Gauge("inkling_live_sessions", "Sessions in memory.", ["partition"])
 state_bytes = Counter("inkling_changelog_bytes", "Bytes of state written to the changelog.")
-rebalance = Histogram("inkling_rebalance_seconds", "From losing partitions to having the new ones ready.", buckets=_SECONDS)
-recovery = Histogram("inkling_recovery_seconds", "Time to read one partition's state back.", buckets=_SECONDS)
+rebalance = Histogram("inkling_rebalance_seconds", "From losing partitions to having the new ones ready.", buckets=_LONG_SECONDS)
+recovery = Histogram("inkling_recovery_seconds", "Time to read one partition's state back.", buckets=_LONG_SECONDS)
 loop_lag = Histogram("inkling_event_loop_lag_seconds", "How late the event loop wakes up.", buckets=_SECONDS)
 delivery_retries = Counter("inkling_delivery_retries", "Batches sent again because Kafka did not confirm.")
 
 model_info = Info("inkling_model", "The version that new scores come from.")
-model_trained_until = Gauge("inkling_model_trained_until_timestamp_seconds", "Newest label in the serving version.")
+model_trained_until = Gauge("inkling_model_trained_until_timestamp_seconds", "Newest label in the serving version, 0 if unknown.")
 model_swaps = Counter("inkling_model_swaps", "Versions switched to.")
 scorer_requests = Counter("inkling_scorer_requests", "Requests to the model server.", ["result"])
 scorer_seconds = Histogram("inkling_scorer_seconds", "Time of one request to the model server.", buckets=_SECONDS)
@@ -37,3 +44,9 @@ online_logloss = Gauge("inkling_online_logloss", "Log-loss on matured labels, ne
 online_ece = Gauge("inkling_online_ece", "Calibration error on matured labels, newest 2,000.", ["head", "horizon", "version"])
 online_auc = Gauge("inkling_online_auc", "ROC AUC on matured labels, newest 2,000.", ["head", "horizon", "version"])
 online_labels = Gauge("inkling_online_labels", "Matured labels behind the online figures.", ["head", "horizon", "version"])
+
+# Present at zero from the start, so that the first dead letter or fallback answer is an increase and not a new series.
+for _reason in Reason:
+    dead_letters.labels(_reason.value)
+for _path in ("model", "fallback"):
+    scores.labels(_path)

@@ -7,7 +7,7 @@ While one batch of a partition is scored and published the next is folded; order
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from aiokafka.consumer.consumer import ConsumerRecord
@@ -23,9 +23,10 @@ from worker.contract.session import Outcome, Session
 from worker.dead import dead_letter
 from worker.delivery import Delivery, Record
 from worker.lane import Lane
+from worker.owner import Owner
 from worker.scoring.base import Scores, score_fields
 from worker.settings import Settings
-from worker.store import Change, PartitionState, restore
+from worker.store import Change, PartitionState, Source, restore
 
 log = get_logger()
 
@@ -111,6 +112,11 @@ def score_records(batch: FoldedBatch, scores: Scores, settings: Settings, now_ms
     return records
 
 
+def wall_ms() -> int:
+    """What the clock on the wall shows, in ms since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
 class Pipeline:
     """Runs the walk for every partition that this worker owns: the `BatchHandler` of the scoring worker.
 
@@ -118,16 +124,26 @@ class Pipeline:
     """
 
     def __init__(
-        self, settings: Settings, spec: FeatureSpec, scorer: Scorer, delivery: Delivery, failed: "asyncio.Future[None]"
+        self,
+        settings: Settings,
+        spec: FeatureSpec,
+        scorer: Scorer,
+        delivery: Delivery,
+        source: Source,
+        failed: "asyncio.Future[None]",
+        clock: Callable[[], int] = wall_ms,
     ) -> None:
         self._settings = settings
         self._spec = spec
         self._scorer = scorer
         self._delivery = delivery
+        self._source = source
         self._failed = failed
+        self._clock = clock
         self._room = asyncio.Event()
         self._scoring = asyncio.Semaphore(_SCORING_AT_ONCE)
         self._lanes: dict[TopicPartition, Lane[FoldedBatch]] = {}
+        self._owners: dict[TopicPartition, Owner] = {}
         self.joined = False  # whether the group has given us an assignment, be it an empty one
 
     async def assigned(self, partitions: set[TopicPartition]) -> None:
@@ -136,7 +152,10 @@ class Pipeline:
             await self._forget(tp)
         new = partitions - self._lanes.keys()
         try:
-            states = await restore(self._settings, [tp.partition for tp in new], self._spec) if new else {}
+            # Own first: what an earlier owner still has under way must not land behind what is read here.
+            for tp in sorted(new):
+                self._owners[tp] = await self._delivery.own(tp.partition)
+            states = await restore(self._source, self._settings, [tp.partition for tp in new], self._spec) if new else {}
         except Exception as error:
             # Faust would log an exception of a rebalance callback and go on without state.
             self._fail(error)
@@ -182,9 +201,12 @@ class Pipeline:
         """Stop all partitions."""
         for tp in list(self._lanes):
             await self._forget(tp)
+        while self._owners:  # of partitions that could not be restored
+            self._delivery.disown(self._owners.popitem()[1])
 
     def _lane(self, tp: TopicPartition, state: PartitionState) -> Lane[FoldedBatch]:
         max_future_ms = int(self._settings.session.max_future_s * 1000)
+        owner = self._owners[tp]
 
         def prepare(records: list[ConsumerRecord]) -> FoldedBatch:
             metrics.events.labels(tp.partition).inc(len(records))
@@ -195,25 +217,25 @@ class Pipeline:
             return batch
 
         async def finish(batch: FoldedBatch) -> None:
-            await self._finish(tp.partition, batch)
+            await self._finish(owner, tp.partition, batch)
 
         return Lane(tp, state.next_offset, prepare, finish, self._fail, self._room)
 
-    async def _finish(self, partition: int, batch: FoldedBatch) -> None:
+    async def _finish(self, owner: Owner, partition: int, batch: FoldedBatch) -> None:
         scores: list[Record] = []
         if batch.inputs is not None:
             async with self._scoring:
                 with metrics.stage.labels("score").time():
                     answer = await self._scorer.score(batch.inputs)
-            scores = score_records(batch, answer, self._settings, _now_ms())
+            scores = score_records(batch, answer, self._settings, self._clock())
         with metrics.stage.labels("publish").time():
-            await self._delivery.publish(partition, scores, batch.dead, batch.changes)
-        now_ms = _now_ms()
+            await self._delivery.publish(owner, partition, scores, batch.dead, batch.changes)
+        done_ms = self._clock()
         if batch.inputs is not None:
             metrics.scores.labels(answer.path).inc(len(scores))
         for record in batch.records:
-            metrics.event_to_score.observe(max(now_ms - record.timestamp, 0) / 1000)
-        metrics.consumer_lag.labels(partition).set(max(now_ms - batch.newest_ms, 0) / 1000)
+            metrics.event_to_score.observe(max(done_ms - record.timestamp, 0) / 1000)
+        metrics.consumer_lag.labels(partition).set(max(done_ms - batch.newest_ms, 0) / 1000)
 
     def _fail(self, error: BaseException) -> None:
         if not self._failed.done():
@@ -221,6 +243,7 @@ class Pipeline:
 
     async def _forget(self, tp: TopicPartition) -> None:
         await self._lanes.pop(tp).close()
+        self._delivery.disown(self._owners.pop(tp))
 
 
 def _count(outcomes: list[Outcome]) -> None:
@@ -246,7 +269,3 @@ def _dead_letter(record: ConsumerRecord, invalid: InvalidRecord) -> Record:
         stage="decode",
         worker_version=__version__,
     )
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -1,5 +1,6 @@
 """Reading a part of one partition, from one offset to another: no group, nothing committed."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -20,6 +21,8 @@ async def reader(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
     )
     try:
         await consumer.start()
+        # Stopped before its own tasks have had a turn, aiokafka's consumer raises CancelledError.
+        await asyncio.sleep(0)
         yield consumer
     finally:
         await consumer.stop()

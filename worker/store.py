@@ -1,19 +1,22 @@
 """Sessions and counters of a partition, and their changelog.
 
-Every batch leaves exactly one Kafka record batch in the changelog, which the broker appends as a whole or not at all:
+Every batch leaves exactly one Kafka record batch in the changelog, which is there as a whole or not at all:
 
     key visitor id            value  format byte + the visitor's session
     key 0x00 "counters" + n   value  format byte + counter block n
     key 0x00 "position"       value  format byte + the source offset up to which all of the above is folded
 
 So what is read back always is the state at one source offset, and everything below that offset has its score:
-delivery writes here only after the scores were confirmed. Visitor ids never hold control characters, so keys never clash.
+delivery writes here only after the scores were confirmed, and only the partition's one owner can (`worker.owner`).
+Visitor ids never hold control characters, so keys never clash.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
+from aiokafka import ConsumerRecord
 
 from worker import metrics
 from worker.contract.features import FeatureSpec
@@ -89,19 +92,44 @@ class PartitionState:
             self.fold.sessions[key.decode()] = _sessions.decode(value)
 
 
-async def restore(settings: Settings, partitions: Iterable[int], spec: FeatureSpec) -> dict[int, PartitionState]:
+class Source(Protocol):
+    """Where state is read back from (`KafkaSource`)."""
+
+    def records(self, partitions: Collection[int]) -> AsyncIterator[Sequence[ConsumerRecord]]:
+        """The changelog of the partitions, up to what is its end now, in order within each."""
+
+    async def committed(self) -> Mapping[int, int]:
+        """The offsets that the group has committed, by partition."""
+
+
+class KafkaSource:
+    """Reads the changelog topic and the group's commits."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def records(self, partitions: Collection[int]) -> AsyncIterator[Sequence[ConsumerRecord]]:
+        async with whole_topic(self._settings.kafka, self._settings.topics.changelog, partitions) as consumer:
+            async for records in records_to_end(consumer):
+                yield records
+
+    async def committed(self) -> Mapping[int, int]:
+        settings = self._settings
+        return await committed_offsets(settings.kafka, settings.worker.group, settings.topics.clicks)
+
+
+async def restore(source: Source, settings: Settings, partitions: Iterable[int], spec: FeatureSpec) -> dict[int, PartitionState]:
     """Read the partitions' state back from the changelog.
 
     Raises StateError when it is damaged, or lies behind what the group has committed: sessions would silently be lost.
     """
     started = time.monotonic()
     states = {partition: PartitionState(spec, settings.session.policy) for partition in partitions}
-    async with whole_topic(settings.kafka, settings.topics.changelog, list(states)) as consumer:
-        async for records in records_to_end(consumer):
-            for record in records:
-                if record.key is not None:
-                    states[record.partition].restore(record.key, record.value)
-    committed = await committed_offsets(settings.kafka, settings.worker.group, settings.topics.clicks)
+    async for records in source.records(list(states)):
+        for record in records:
+            if record.key is not None:
+                states[record.partition].restore(record.key, record.value)
+    committed = await source.committed()
     for partition, state in states.items():
         if committed.get(partition, 0) > state.next_offset:
             raise StateError(

@@ -9,10 +9,12 @@ acks) is replaced by one hand-over per partition and batch:
 The rules that keep it right:
  1. On revoke: stop the flow, let the handler finish what it has, commit, and only then let Faust forget.
  2. On assign: the handler first restores a partition's state; no record is handed over before.
- 3. After every await, generation and flow are checked again; records of an older generation are thrown away, because
-    Faust seeks every partition back to its committed offset when the flow resumes.
+ 3. After every await, generation and flow are checked again; records of an older generation are thrown away. Faust seeks
+    every partition back to its committed offset when the flow resumes; where a fetch ended after that, we do.
  4. So records come again. The handler says how far it has taken each partition; what lies below is skipped.
- 5. Only offsets that the handler calls finished are committed, as ranges: gaps in the log need no care.
+ 5. What it had is kept over a rebalance only if no other member can have had it in between: a member that missed a
+    generation (it was paused, or cut off) forgets everything first.
+ 6. Only offsets that the handler calls finished are committed, as ranges: gaps in the log need no care.
 """
 
 import asyncio
@@ -70,6 +72,33 @@ class BatchHandler(Protocol):
         """The next offset to commit, by partition."""
 
 
+async def reassign(handler: BatchHandler, partitions: set[TopicPartition], generation: int, before: int) -> None:
+    """Give the handler its partitions of a generation; `before` is the last generation that it was in, -1 if none.
+
+    The group may have met without us, and our partitions had another owner: then nothing of ours is valid any more.
+    """
+    if generation != before + 1:
+        await handler.assigned(set())
+    await handler.assigned(partitions)
+
+
+def hand_over(handler: BatchHandler, records: Mapping[TopicPartition, list[ConsumerRecord]]) -> None:
+    """Give the handler what it has not taken yet of the records, each partition's in order."""
+    for tp, batch in records.items():
+        taken = handler.taken(tp)
+        fresh = batch if batch[0].offset >= taken else [record for record in batch if record.offset >= taken]
+        if fresh:
+            handler.take(tp, fresh)
+
+
+def put_back(handler: BatchHandler, records: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    """Where to go on in partitions of which records were fetched and thrown away.
+
+    The consumer stands behind them. Faust's seek may already have been, if the fetch lasted longer than the rebalance.
+    """
+    return {tp: handler.taken(tp) for tp in handler.finished().keys() & set(records)}
+
+
 def batch_app(settings: Settings, group: str, topics: Iterable[str], handler: BatchHandler) -> faust.App:
     """A Faust app whose consumer hands batches of the topics to the handler.
 
@@ -100,6 +129,8 @@ def batch_app(settings: Settings, group: str, topics: Iterable[str], handler: Ba
 class _BatchConsumer(driver.Consumer):
     """Faust's consumer, handing over batches."""
 
+    _generation = -1  # the last one that gave us an assignment
+
     def _new_consumer_thread(self) -> "_ConsumerThread":
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
@@ -128,12 +159,11 @@ class _BatchConsumer(driver.Consumer):
             return
         records = await self._getmany(wanted, timeout=_FETCH_WAIT_S)
         if not self.flow_active or self.app.consumer_generation_id != generation:
+            for tp, offset in put_back(self._handler, records).items():
+                with suppress(IllegalStateError):  # not ours any more
+                    await self.seek(tp, offset)
             return
-        for tp, batch in records.items():
-            taken = self._handler.taken(tp)
-            fresh = batch if batch[0].offset >= taken else [record for record in batch if record.offset >= taken]
-            if fresh:
-                self._handler.take(tp, fresh)
+        hand_over(self._handler, records)
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         self.stop_flow()
@@ -143,7 +173,8 @@ class _BatchConsumer(driver.Consumer):
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition], generation_id: int = 0) -> None:
-        await self._handler.assigned(assigned)
+        before, self._generation = self._generation, generation_id
+        await reassign(self._handler, assigned, generation_id, before)
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_stop(self) -> None:

@@ -28,6 +28,7 @@ async def whole_topic(
         **connection(kafka),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
+        isolation_level="read_committed",  # what the owner of a changelog did not finish is not there
         request_timeout_ms=_TIMEOUT_MS,
     )
     try:

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import json
+import sys
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,11 +21,12 @@ from deploy.local.stack import LocalStack
 from deploy.local.topics import standard_topics
 from worker.control import point_at, read_pointer
 from worker.errors import InklingError
-from worker.settings import Settings
+from worker.settings import Settings, TopicSettings
 from worker.topic import whole_topic
 
 _FIRST_SCORE_S = 60.0
 _FINETUNE_S = 180.0
+_PLAIN_WIDTH = 140
 _AUDIT_WAIT_S = 60
 _AUDIT_S = 180.0
 
@@ -46,22 +49,38 @@ class Summary:
     audit: dict[str, object] = field(default_factory=dict)
 
 
-async def run_demo(directory: Path, plan: Plan, out: Console, keep: bool) -> Summary:
-    """Close the loop once and return what was measured; with `keep`, go on until cancelled after printing it.
+@dataclass(frozen=True)
+class Demo:
+    """What is running. `live` is the task that sends the live traffic."""
+
+    stack: LocalStack
+    services: Services
+    traffic: Traffic
+    live: "asyncio.Task[None]"
+    say: "Narrator"
+
+
+async def keep_running(demo: Demo) -> None:
+    """Let the shoppers in again, until cancelled."""
+    demo.traffic.resume()
+    demo.say(f"traffic goes on; the live page is at [bold]{demo.services.console_url}[/bold]. Ctrl-C ends everything")
+    await demo.live
+
+
+async def run_demo(directory: Path, plan: Plan, out: Console, then: Callable[[Demo], Awaitable[None]] | None = None) -> Summary:
+    """Close the loop once, print what was measured and return it. `then` runs after that, before everything is ended.
 
     Raises StackError, DemoError, and what a command of the loop failed with. Leaves no process behind.
     """
-    started = time.monotonic()
-    directory.mkdir(parents=True, exist_ok=True)
+    say = Narrator(out)
     async with contextlib.AsyncExitStack() as parts:
-        say = _Narrator(out, started)
-        say("starting Kafka and Triton" + " and Prometheus")
-        stack = LocalStack(directory / "stack", require_model=True, topics=standard_topics(Settings().topics))
+        say("starting Kafka, Triton and Prometheus")
+        stack = LocalStack(directory / "stack", require_model=True, topics=standard_topics(TopicSettings()))
         parts.callback(stack.stop)
         await asyncio.to_thread(stack.start, say.detail)
         services = Services(stack, directory)
         settings = services.settings
-        first = await _point_at_default(settings)
+        first = await point_at(settings, "1", by="demo", why="the default version")
         say("starting the worker, the outcome join and the console")
         parts.callback(services.stop)
         await asyncio.to_thread(services.start)
@@ -71,47 +90,45 @@ async def run_demo(directory: Path, plan: Plan, out: Console, keep: bool) -> Sum
         traffic = Traffic(settings, plan, time.time_ns() // 1_000_000)
         await traffic.start()
         parts.push_async_callback(traffic.stop)
-        return await _close_the_loop(say, plan, services, settings, traffic, first, keep)
-
-
-async def _close_the_loop(
-    say: "_Narrator", plan: Plan, services: Services, settings: Settings, traffic: Traffic, first: str, keep: bool
-) -> Summary:
-    say("shoppers of the last week arrive at once")
-    await traffic.send_history()
-    first_score_s = await _wait_for_scores(say, settings, traffic)
-    live_from_ms = time.time_ns() // 1_000_000
-    live = asyncio.create_task(traffic.run_live())
-    try:
-        say(f"live traffic; an hour of the shop passes in {3600 / plan.speedup:.0f} s")
-        await _watch(live, plan.steady_s)
-        say("[yellow]the shop drifts[/yellow]: shoppers now buy more often than the model learned")
-        await _watch(live, plan.drifted_s)
-        say("fine-tuning on the newest labels")
-        finetune_s = await _finetune(services)
-        second = await _champion(settings)
-        say(f"[green]version {second} passed the gate and serves[/green] after {finetune_s:.0f} s; version {first} is unloaded")
-        await _watch(live, plan.after_s + plan.maturing_s)
-        traffic.pause()
-        say("auditing every record of the run")
-        audit_passed, audit = await _audit(services)
-        results = await read_results(settings, traffic.truth, live_from_ms, traffic.drift.at_ms, first)
-        summary = Summary(results, [first, second], first_score_s, finetune_s, traffic.sent, traffic.bad, audit_passed, audit)
-        print_summary(summary, say.out)
-        if keep:
-            traffic.resume()
-            say(f"traffic goes on; the live page is at [bold]{services.console_url}[/bold]. Ctrl-C ends everything")
-            await live
+        say("shoppers of the last week arrive at once")
+        await traffic.send_history()
+        first_score_s = await _wait_for_scores(say, settings, traffic)
+        live = asyncio.create_task(traffic.run_live())
+        parts.push_async_callback(_cancel, live)
+        demo = Demo(stack, services, traffic, live, say)
+        summary = await _close_the_loop(demo, plan, settings, first.champion, first_score_s)
+        print_summary(summary)
+        if not summary.audit_passed:
+            raise DemoError(f"the audit did not pass: {summary.audit.get('error')}")
+        if then is not None:
+            await then(demo)
         return summary
-    finally:
-        live.cancel()
-        await asyncio.gather(live, return_exceptions=True)
 
 
-async def _point_at_default(settings: Settings) -> str:
-    """Make the shipped version the champion of this empty cluster."""
-    pointer = await point_at(settings, "1", by="demo", why="the default version")
-    return pointer.champion
+async def _close_the_loop(demo: Demo, plan: Plan, settings: Settings, first: str, first_score_s: float) -> Summary:
+    say, traffic = demo.say, demo.traffic
+    live_from_ms = time.time_ns() // 1_000_000
+    say(f"live traffic; an hour of the shop passes in {3600 / plan.speedup:.0f} s")
+    await _watch(demo.live, plan.steady_s)
+    say("[yellow]the shop drifts[/yellow]: shoppers now buy more often than the model learned")
+    await _watch(demo.live, plan.drifted_s)
+    say("fine-tuning on the newest labels")
+    started = time.monotonic()
+    await demo.services.run(_FINETUNE_S, "finetune", "--once")
+    finetune_s = time.monotonic() - started
+    second = await _champion(settings)
+    say(f"[green]version {second} passed the gate and serves[/green] after {finetune_s:.0f} s; version {first} is unloaded")
+    await _watch(demo.live, plan.after_s + plan.maturing_s)
+    traffic.pause()
+    say("auditing every record of the run")
+    audit_passed, audit = await _audit(demo.services)
+    results = await read_results(settings, traffic.truth, live_from_ms, traffic.drift.at_ms, first)
+    return Summary(results, [first, second], first_score_s, finetune_s, traffic.sent, traffic.bad, audit_passed, audit)
+
+
+async def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _champion(settings: Settings) -> str:
@@ -120,7 +137,7 @@ async def _champion(settings: Settings) -> str:
     return pointer.champion
 
 
-async def _wait_for_scores(say: "_Narrator", settings: Settings, traffic: Traffic) -> float:
+async def _wait_for_scores(say: "Narrator", settings: Settings, traffic: Traffic) -> float:
     """Wait until the history is scored; seconds from the start of the demo to the first score."""
     first_s = None
     async with whole_topic(settings.kafka, settings.topics.scores) as consumer:
@@ -145,12 +162,6 @@ async def _watch(live: "asyncio.Task[None]", seconds: float) -> None:
         raise DemoError("the traffic ended before the demo did")
 
 
-async def _finetune(services: Services) -> float:
-    started = time.monotonic()
-    await services.run(_FINETUNE_S, "finetune", "--once")
-    return time.monotonic() - started
-
-
 async def _audit(services: Services) -> tuple[bool, dict[str, object]]:
     try:
         printed = await services.run(_AUDIT_S, "audit", "--json", "--wait", str(_AUDIT_WAIT_S))
@@ -160,8 +171,9 @@ async def _audit(services: Services) -> tuple[bool, dict[str, object]]:
     return True, report
 
 
-def print_summary(summary: Summary, out: Console) -> None:
-    """The table at the end of the demo."""
+def print_summary(summary: Summary) -> None:
+    """The table at the end of the demo, on stdout."""
+    out = Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
     results = summary.results
     table = Table(title="What happened", show_header=False, title_justify="left")
     table.add_row("events sent", f"{summary.sent:,}")
@@ -191,12 +203,12 @@ def _audit_line(summary: Summary) -> str:
     return "[green]passed[/green]" if summary.audit_passed else f"[red]failed[/red]: {summary.audit.get('error')}"
 
 
-class _Narrator:
-    """Says what happens, with the seconds since the start."""
+class Narrator:
+    """Says what happens, with the seconds since it was made."""
 
-    def __init__(self, out: Console, started: float) -> None:
+    def __init__(self, out: Console) -> None:
         self.out = out
-        self._started = started
+        self._started = time.monotonic()
 
     @property
     def elapsed_s(self) -> float:

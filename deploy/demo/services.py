@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import sys
 import urllib.error
 import urllib.request
@@ -52,14 +53,23 @@ class Services:
         return Settings.model_validate(_nested(self.environment))
 
     async def run(self, timeout_s: float, *arguments: str) -> str:
-        """Run an `inkling` command to its end; what it printed. Raises StackError unless its status is 0."""
+        """Run an `inkling` command to its end, giving way to the services; what it printed.
+
+        Raises StackError if its status is not 0 or it takes longer than `timeout_s`.
+        """
+        what = f"inkling {' '.join(arguments)}"
         log = self.directory / "logs" / f"{arguments[0]}.log"
         with log.open("ab") as stderr:
             process = await asyncio.create_subprocess_exec(
-                *guarded(_command(*arguments)), stdout=asyncio.subprocess.PIPE, stderr=stderr, env=self._child_environment()
+                *guarded([shutil.which("nice") or "/usr/bin/nice", *_command(*arguments)]),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=stderr,
+                env=self._child_environment(),
             )
         try:
             printed, _ = await asyncio.wait_for(process.communicate(), timeout_s)
+        except TimeoutError as error:
+            raise StackError(f"{what} took longer than {timeout_s:.0f} s; is the machine busy? (log: {log})") from error
         finally:
             if process.returncode is None:
                 process.kill()

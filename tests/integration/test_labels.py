@@ -16,8 +16,8 @@ from tests.support.reference import Reference, Written, outcomes_of, reference, 
 from tests.support.topics import read, send, shop_records
 from worker.contract.codec import encode
 from worker.contract.events import ClickEvent, OutcomeEvent
-from worker.errors import ConfigurationError
-from worker.labels import OUTCOMES_PER_SCORE
+from worker.errors import ConfigurationError, StateError
+from worker.labels import OUTCOMES_PER_SCORE, PROGRESS_HEADER, Progress
 from worker.labels_app import run_labels
 from worker.settings import KafkaSettings, LabelSettings, MetricsSettings, Settings, TopicSettings, WorkerSettings
 from worker.topic import committed_offsets
@@ -208,6 +208,15 @@ async def test_topics_that_cannot_be_joined_are_refused(settings: Settings) -> N
     wrong = settings.model_copy(update={"topics": settings.topics.model_copy(update={"scores": settings.topics.control})})
     with pytest.raises(ConfigurationError, match="same number of partitions"):
         await run_labels(wrong, asyncio.Event())
+
+
+async def test_topics_made_anew_beside_old_outcomes_are_refused(settings: Settings) -> None:
+    """The old progress would make it leave out outcomes of new scores, in silence."""
+    progress = encode(Progress(lowest_open=0, scores=10, clicks=10, newest_ms=0))
+    record = Written(settings.topics.outcomes, 2, b"v", b"{}", ((PROGRESS_HEADER, progress),))
+    await write(settings, [record])
+    with pytest.raises(StateError, match=r"partition 2 .* made anew"):
+        await asyncio.wait_for(run_labels(settings, asyncio.Event()), 60)
 
 
 def _unique(outcomes: list[tuple[int, OutcomeEvent]]) -> list[tuple[int, bytes]]:

@@ -19,7 +19,7 @@ from worker.contract.events import InvalidRecord
 from worker.contract.fold import Fold
 from worker.errors import StateError
 from worker.settings import KafkaSettings, Settings, TopicSettings, WorkerSettings
-from worker.store import restore
+from worker.store import KafkaSource, restore
 
 #: Larger records never reach a topic with Kafka's default limit.
 _KAFKA_LIMIT = 1_000_000
@@ -67,7 +67,7 @@ async def _assert_exact(settings: Settings, sent: int) -> None:
     assert [score_id for score_id, values in by_id.items() if len(values) > 1] == []
     replayed, drops = await _replayed(settings)
     assert len(by_id) + len({dict(record.headers)["inkling-origin"] for record in dead}) + drops == sent
-    for partition, state in (await restore(settings, range(settings.topics.partitions), SPEC)).items():
+    for partition, state in (await restore(KafkaSource(settings), settings, range(settings.topics.partitions), SPEC)).items():
         assert dict(state.fold.sessions) == dict(replayed[partition].sessions)
         blocks = range(state.fold.counters.blocks)
         assert [state.fold.counters.block(n) for n in blocks] == [replayed[partition].counters.block(n) for n in blocks]

@@ -13,6 +13,7 @@ from worker.pipeline import Pipeline
 from worker.scoring.base import Scores
 from worker.scoring.fake import ConstantScorer
 from worker.settings import Settings
+from worker.store import KafkaSource
 from worker.stream import batch_app, run_app
 
 SPEC = FeatureSpec()
@@ -35,7 +36,7 @@ async def run_constant_worker(settings: Settings, stop: asyncio.Event, delay_s: 
         delivery = Delivery(settings)
         parts.push_async_callback(delivery.stop)
         await delivery.start()
-        pipeline = Pipeline(settings, SPEC, _Pinned(delay_s), delivery, failed)
+        pipeline = Pipeline(settings, SPEC, _Pinned(delay_s), delivery, KafkaSource(settings), failed)
         parts.push_async_callback(pipeline.close)
         app = batch_app(settings, settings.worker.group, [settings.topics.clicks], pipeline)
         await run_app(app, stop, failed)

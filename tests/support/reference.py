@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from tests.support.topics import read
 from worker.contract.codec import decode, encode
@@ -51,10 +51,15 @@ def score_record(settings: Settings, partition: int, score: ScoreEvent) -> Writt
 
 async def reference(settings: Settings) -> Reference:
     """Replay the clicks topic."""
+    return replayed(settings, await read(settings, settings.topics.clicks))
+
+
+def replayed(settings: Settings, clicks: Iterable[ConsumerRecord]) -> Reference:
+    """Replay these clicks."""
     policy = settings.session.policy
     folds: dict[int, Fold] = {}
     made = Reference({}, {}, {})
-    for record in await read(settings, settings.topics.clicks):
+    for record in clicks:
         at = (record.partition, record.offset)
         made.ends[record.partition] = record.offset + 1
         event = decode(record.value, record.key, record.timestamp, int(settings.session.max_future_s * 1000))
@@ -86,8 +91,13 @@ async def reference(settings: Settings) -> Reference:
 
 async def outcomes_of(settings: Settings, made: Reference) -> list[tuple[int, OutcomeEvent]]:
     """The outcomes that the clicks and scores bring about, with their partitions."""
+    return outcomes_from(settings, await read(settings, settings.topics.clicks), made)
+
+
+def outcomes_from(settings: Settings, clicks: Iterable[ConsumerRecord], made: Reference) -> list[tuple[int, OutcomeEvent]]:
+    """The same for these clicks."""
     joins = {partition: OutcomeJoin(settings.session.policy) for partition in range(settings.topics.partitions)}
-    for record in await read(settings, settings.topics.clicks):
+    for record in clicks:
         event = decode(record.value, record.key, record.timestamp, int(settings.session.max_future_s * 1000))
         joins[record.partition].add_click(None if isinstance(event, InvalidRecord) else event, record.offset)
     places: dict[int, int] = {}

@@ -153,6 +153,7 @@ _policies = st.sampled_from(
 ).map(lambda pair: SessionPolicy(gap_ms=pair[0], grace_ms=pair[1]))
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(_logs(), _policies)
 def test_outcomes_equal_the_definitions(log: Log, policy: SessionPolicy) -> None:
@@ -161,6 +162,7 @@ def test_outcomes_equal_the_definitions(log: Log, policy: SessionPolicy) -> None
     assert found == _oracle(log, policy)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(_logs(), _policies, st.randoms(use_true_random=False))
 def test_outcomes_do_not_depend_on_when_they_are_read(log: Log, policy: SessionPolicy, choice: random.Random) -> None:
@@ -185,6 +187,7 @@ def test_outcomes_do_not_depend_on_when_they_are_read(log: Log, policy: SessionP
     assert sorted(outcomes, key=str) == sorted(_joined(log, policy).values(), key=str)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(_logs(), _policies, st.data())
 def test_a_join_goes_on_where_another_stopped(log: Log, policy: SessionPolicy, data: st.DataObject) -> None:

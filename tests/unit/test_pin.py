@@ -50,7 +50,7 @@ class ManualClock:
         return self.now
 
 
-async def pointer(version: str, p: float = 0.5, **changes: Any) -> Pointer:
+def pointer(version: str, p: float = 0.5, **changes: Any) -> Pointer:
     fields: dict[str, Any] = {
         "model": "intent",
         "champion": version,
@@ -61,7 +61,7 @@ async def pointer(version: str, p: float = 0.5, **changes: Any) -> Pointer:
         "manifest_sha256": "",
         "trained_until": 5000,
         "fallback": flat(),
-        "golden": (await golden_of(p)).to_json(),
+        "golden": (golden_of(p)).to_json(),
     }
     return Pointer(**fields | changes)
 
@@ -74,7 +74,7 @@ def clock() -> ManualClock:
 async def pinned(server: Server, clock: ManualClock, seen: list[Pointer] | None = None) -> PinKeeper:
     """A keeper with version 1 pinned and proved."""
     keeper = PinKeeper(server, (seen if seen is not None else []).append, clock)
-    keeper.want(await pointer("1"))
+    keeper.want(pointer("1"))
     await keeper.step()
     assert keeper.pin is not None
     assert keeper.pin.verified
@@ -96,7 +96,7 @@ async def test_the_first_pointer_is_pinned_at_once_but_not_believed(clock: Manua
     """A worker that starts while the model server is away scores by the fallback, and by the model as soon as it is back."""
     server = Server(v1=ScorerUnavailable("away"))
     keeper = PinKeeper(server, clock=clock)
-    keeper.want(await pointer("1"))
+    keeper.want(pointer("1"))
     await keeper.step()
     assert where(keeper) == ("1", False)
     server.versions["1"] = 0.5
@@ -109,7 +109,7 @@ async def test_a_version_that_answers_right_is_switched_to(clock: ManualClock) -
     seen: list[Pointer] = []
     keeper = await pinned(Server(v1=0.5, v2=0.7), clock, seen)
     swaps = REGISTRY.get_sample_value("inkling_model_swaps_total") or 0
-    keeper.want(await pointer("2", 0.7))
+    keeper.want(pointer("2", 0.7))
     await keeper.step()
     assert where(keeper) == ("2", True)
     assert [record.champion for record in seen] == ["1", "2"]
@@ -121,7 +121,7 @@ async def test_the_old_version_stays_until_the_new_one_answers_right(clock: Manu
     """And it is tried again without another record."""
     server = Server(v1=0.5, v2=says)
     keeper = await pinned(server, clock)
-    keeper.want(await pointer("2", 0.7))
+    keeper.want(pointer("2", 0.7))
     await later(keeper, clock, 20)
     assert where(keeper) == ("1", True)
     server.versions["2"] = 0.7
@@ -133,9 +133,9 @@ async def test_a_newer_pointer_replaces_one_that_never_came_true(clock: ManualCl
     """Rolled back before it was followed: nothing moves any more."""
     server = Server(v1=0.5)
     keeper = await pinned(server, clock)
-    keeper.want(await pointer("2"))
+    keeper.want(pointer("2"))
     await later(keeper, clock, 2)
-    keeper.want(await pointer("1"))
+    keeper.want(pointer("1"))
     server.versions["2"] = 0.5
     await later(keeper, clock, 20)
     assert where(keeper) == ("1", True)
@@ -147,7 +147,7 @@ async def test_a_newer_pointer_replaces_one_that_never_came_true(clock: ManualCl
 async def test_a_pointer_that_cannot_be_followed_changes_nothing(clock: ManualClock, change: dict[str, Any]) -> None:
     """Sessions in memory are of the spec that the worker began with; a fallback must be usable before it is needed."""
     keeper = await pinned(Server(v1=0.5, v2=0.5), clock)
-    keeper.want(await pointer("2", **change))
+    keeper.want(pointer("2", **change))
     await later(keeper, clock, 20)
     assert where(keeper) == ("1", True)
 

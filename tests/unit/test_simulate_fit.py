@@ -19,6 +19,8 @@ from training.simulator.tables import tables_of
 from training.simulator.truth import purchase_probability
 from worker.contract.events import ClickEvent, EventType
 
+pytestmark = pytest.mark.slow
+
 START_MS = 1_767_571_200_000
 MINUTE_MS = 60_000
 

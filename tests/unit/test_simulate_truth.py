@@ -61,6 +61,7 @@ def stream() -> Clickstream:
     return simulate(load_shop(), 100_000, 1, START_MS, sessions_per_hour=500)
 
 
+@pytest.mark.slow
 def test_p_is_calibrated(stream: Clickstream) -> None:
     """In each tenth of over 600 thousand events, purchases come as often as p says, within 3 standard errors."""
     assert len(stream) > 600_000
@@ -93,6 +94,7 @@ def test_label_means_strictly_later_in_the_session() -> None:
         assert label == any(e.event_type == "purchase" for e in later)
 
 
+@pytest.mark.slow
 def test_filter_agrees_with_all_paths_of_states() -> None:
     """On whole sessions p equals the sum over every path of hidden states, computed from the model's definition alone."""
     sessions = [session for session in sessions_of(simulate(SMALL, 400, 5, START_MS, hours=100).events()) if len(session) <= 7]

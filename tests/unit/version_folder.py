@@ -13,23 +13,23 @@ from worker.scoring.golden import Golden
 MODEL = "intent"
 
 
-async def constant_scores(p: float, version: str) -> Scores:
-    return await ConstantScorer(p).score(inputs_of("view", "cart"), version)
+def constant_scores(p: float, version: str) -> Scores:
+    return ConstantScorer(p).score_now(inputs_of("view", "cart"), version)
 
 
-async def golden_of(p: float) -> Golden:
+def golden_of(p: float) -> Golden:
     """The golden batch of a model that always says `p`."""
-    return Golden.of(inputs_of("view", "cart"), await constant_scores(p, "1"))
+    return Golden.of(inputs_of("view", "cart"), constant_scores(p, "1"))
 
 
-async def make_version(repository: Path, name: str, p: float = 0.5, **changes: Any) -> Path:
+def make_version(repository: Path, name: str, p: float = 0.5, **changes: Any) -> Path:
     """A sound version folder of a model that always says `p`; `changes` go into the manifest."""
     folder = repository / MODEL / name
     folder.mkdir(parents=True)
     (folder / "model.py").write_text("# what the model server runs\n")
     (folder / "model.onnx").write_bytes(b"a graph" * 100)
     (folder / "fallback.json").write_text(json.dumps(flat()))
-    (folder / "golden.json").write_text(json.dumps((await golden_of(p)).to_json()))
+    (folder / "golden.json").write_text(json.dumps((golden_of(p)).to_json()))
     write_manifest(folder, **changes)
     return folder
 

@@ -129,7 +129,7 @@ class OutcomeAudit:
         _, version, path = self._said.maker_names[self._said.makers[at]]
         if outcome.outcome_id != f"{outcome.score_id}/{outcome.head}/{outcome.horizon}":
             self._tally.fail(f"outcome {outcome.outcome_id} does not name its score, head and horizon")
-        elif (outcome.version, outcome.path) != (version, path) or abs(outcome.p - self._said.p[at, slot]) > _ROUNDING:
+        elif (outcome.version, outcome.path) != (version, path) or abs(outcome.p - self._said.p.item(at, slot)) > _ROUNDING:
             self._tally.fail(f"outcome {outcome.outcome_id} repeats another version, path or probability than its score has")
         elif outcome.censored != (outcome.label is None):
             self._tally.fail(f"outcome {outcome.outcome_id} is censored and has a label, or neither")

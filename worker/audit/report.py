@@ -17,6 +17,9 @@ CHECKS: dict[str, str] = {
 }
 
 
+_SHOWN_CHARS = 300
+
+
 class Tally(msgspec.Struct):
     """One check. `first` names the first offender in the order in which they were found."""
 
@@ -25,9 +28,10 @@ class Tally(msgspec.Struct):
     first: str | None = None
 
     def fail(self, offender: str) -> None:
-        """Note an offender."""
+        """Note an offender. What the topics say of themselves is shown, so control characters are taken out."""
         self.failed += 1
-        self.first = self.first or offender
+        if self.first is None:
+            self.first = "".join(char if char.isprintable() else "?" for char in offender[:_SHOWN_CHARS])
 
     def add(self, other: "Tally") -> None:
         """Take in another partition's tally."""

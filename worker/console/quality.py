@@ -5,9 +5,10 @@ from math import log
 
 from worker.console.snapshot import Quality, shown
 from worker.contract.events import HORIZONS, OutcomeEvent
+from worker.quality import FALLBACK, WINDOW
 
-#: Newest matured labels behind a figure.
-LABELS = 2000
+#: Newest matured labels behind a figure: as many as behind the metrics.
+LABELS = WINDOW
 #: Below this many labels a log-loss is mostly chance, and is not shown.
 MIN_LABELS = 20
 
@@ -54,7 +55,7 @@ class _Window:
 
 
 class OnlineQuality:
-    """Log-loss and calibration for the newest versions. Censored outcomes and other heads are left out."""
+    """Log-loss and calibration for the newest versions, and for the fallback. Censored outcomes and other heads are left out."""
 
     def __init__(self, versions: int = 6) -> None:
         self._limit = versions
@@ -66,8 +67,9 @@ class OnlineQuality:
         if outcome.head != HEAD or outcome.censored or outcome.label is None:
             return
         self.matured += 1
-        horizons = self._windows.setdefault(outcome.version, {})
-        self._windows.move_to_end(outcome.version)
+        version = outcome.version if outcome.path == "model" else FALLBACK
+        horizons = self._windows.setdefault(version, {})
+        self._windows.move_to_end(version)
         if len(self._windows) > self._limit:
             self._windows.popitem(last=False)
         horizons.setdefault(outcome.horizon, _Window()).add(outcome.p, outcome.label)

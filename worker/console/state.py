@@ -29,6 +29,7 @@ from worker.console.snapshot import (
     shown,
 )
 from worker.contract.events import ClickEvent, InvalidRecord, OutcomeEvent, Reason, ScoreEvent
+from worker.quality import FALLBACK
 
 #: What the tiles look back on, and the part of it that "now" is averaged over.
 WINDOW_S, NOW_S = 120, 5
@@ -95,7 +96,7 @@ class Aggregator:
         if score.age_ms <= OBJECTIVE_MS:
             self._count("within", at_ms)
         self._latency.add(at_ms // 1000, score.age_ms)
-        self._version(score.version).add(at_ms // 1000 // BIN_S)
+        self._version(_maker(score)).add(at_ms // 1000 // BIN_S)
         self._sessions.score(score, at_ms)
 
     def outcome(self, outcome: OutcomeEvent, at_ms: int) -> None:
@@ -103,7 +104,7 @@ class Aggregator:
         self._count("outcomes", at_ms)
         self._quality.add(outcome)
         if outcome.head == HEAD and outcome.horizon == HORIZON:
-            self._trace(outcome.version, at_ms)
+            self._trace(_maker(outcome), at_ms)
 
     def dead(self, reason: str | None, at_ms: int) -> None:
         """A record of `clicks-dead`, with the reason that its header gives."""
@@ -204,7 +205,8 @@ class Aggregator:
         newest = self._pointers[-1] if self._pointers else None
         trained = next((record for record in reversed(self._pointers) if record.by.startswith("finetune")), None)
         scoring, outcomes = self._last_ms.get("scores"), self._last_ms.get("outcomes")
-        last_version = next(reversed(self._scores_by_version), "")
+        makers = [shown(version) for version in reversed(self._scores_by_version) if version != FALLBACK]
+        maker = f"by version {makers[0]}" if makers else "by the fallback"
 
         def step(name: StepName, at_ms: int | None, headline: str = "", detail: str = "") -> LoopStep:
             if at_ms is None:
@@ -212,7 +214,7 @@ class Aggregator:
             return LoopStep(name, now_ms - at_ms < _LIT_MS, at_ms, headline, detail)
 
         return [
-            step("scoring", scoring, _rate(scores_per_s, "scores"), f"by version {shown(last_version)}"),
+            step("scoring", scoring, _rate(scores_per_s, "scores"), maker),
             step(
                 "outcomes", outcomes, _rate(outcomes_per_s, "outcomes"), f"{self._quality.matured:,} labels on purchases so far"
             ),
@@ -222,6 +224,11 @@ class Aggregator:
             step("gate", trained.at, "passed", shown(trained.why, _SENTENCE)) if trained else step("gate", None),
             step("swap", newest.at, _change(newest), f"by {shown(newest.by, 24)}") if newest else step("swap", None),
         ]
+
+
+def _maker(made: ScoreEvent | OutcomeEvent) -> str:
+    """Who made the score: its version, unless the fallback had to."""
+    return made.version if made.path == "model" else FALLBACK
 
 
 def _swap(record: PointerRecord) -> Swap:

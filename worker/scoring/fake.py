@@ -21,6 +21,10 @@ class ConstantScorer:
     async def score(self, inputs: ModelInputs, version: str) -> Scores:
         self.calls.append(version)
         await asyncio.sleep(self.delay_s)
+        return self.score_now(inputs, version)
+
+    def score_now(self, inputs: ModelInputs, version: str) -> Scores:
+        """The same without waiting, and without noting it."""
         rows = len(inputs.length)
         return Scores(
             purchase=np.full((rows, len(HORIZONS)), self.p, np.float32),

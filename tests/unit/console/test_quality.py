@@ -3,6 +3,7 @@
 import math
 import random
 
+import msgspec
 import pytest
 
 from worker.console import quality as quality_module
@@ -69,6 +70,14 @@ def test_certainty_that_was_wrong_is_finite() -> None:
     for _ in range(MIN_LABELS):
         quality.add(outcome(1.0, 0))
     assert quality.views()[0].logloss == pytest.approx(-math.log(1e-6), rel=1e-3)
+
+
+def test_the_fallback_answers_for_itself() -> None:
+    """What the fallback foretold says nothing about the version that was down."""
+    quality = OnlineQuality()
+    for _ in range(MIN_LABELS):
+        quality.add(msgspec.structs.replace(outcome(0.5, 1), path="fallback"))
+    assert [view.version for view in quality.views()] == ["fallback"]
 
 
 def test_only_the_newest_versions_are_kept() -> None:

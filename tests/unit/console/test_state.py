@@ -116,6 +116,16 @@ def test_a_swap_shows_in_the_lines_and_in_the_loop() -> None:
     assert loop["scoring"].detail == "by version 8"
 
 
+def test_fallback_answers_have_a_line_of_their_own() -> None:
+    """While the model is away the scores show as the fallback's, not as those of the version that is down."""
+    aggregator = Aggregator()
+    for ago in range(20, 0, -1):
+        aggregator.score(score(path="model" if ago > 10 else "fallback"), NOW - ago * 1000)
+    snapshot = aggregator.snapshot(NOW)
+    assert {line.version: sum(line.scores) for line in snapshot.versions.lines} == {"7": 10, "fallback": 10}
+    assert snapshot.loop[0].detail == "by version 7"
+
+
 def test_a_rollback_is_a_swap_but_no_training() -> None:
     """After a rollback the swap names the hand that did it, while fine-tuning still shows what was trained last."""
     aggregator = Aggregator()

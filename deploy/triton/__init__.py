@@ -1,0 +1,1 @@
+"""Ways to serve a version other than the shipped one."""

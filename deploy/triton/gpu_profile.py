@@ -1,0 +1,81 @@
+"""Triton configuration that serves the same version folders on a GPU, by Triton's own ONNX Runtime backend.
+
+    python -m deploy.triton.gpu_profile model_repo/intent > config.pbtxt
+
+Needs a Triton build with that backend. Inputs are not checked on the server then: only the worker's own checks remain.
+"""
+
+import sys
+from pathlib import Path
+
+from google.protobuf import text_format  # type: ignore[import-untyped]
+from tritonclient.grpc import model_config_pb2
+
+from worker.contract.events import EVENT_TYPES, HORIZONS
+from worker.contract.features import CODES, NUMBERS
+from worker.errors import InklingError, ModelError
+from worker.versions import Manifest, list_versions, read_manifest
+
+_MAX_BATCH = 256
+#: Long enough for a batch to gather at a few thousand events a second, short against the deadline.
+_QUEUE_DELAY_US = 2000
+_TOP_ITEMS = 10
+
+
+def gpu_config(manifest: Manifest, versions: list[str], instances: int = 1) -> str:
+    """The text of a config.pbtxt that serves `versions` of the manifest's model on every GPU."""
+    pb = model_config_pb2
+    config = pb.ModelConfig(
+        name=manifest.model,
+        backend="onnxruntime",
+        default_model_filename="model.onnx",
+        max_batch_size=_MAX_BATCH,
+        input=[
+            pb.ModelInput(name="codes", data_type=pb.TYPE_INT32, dims=[-1, len(CODES)]),
+            pb.ModelInput(name="numbers", data_type=pb.TYPE_FP32, dims=[-1, len(NUMBERS)]),
+            pb.ModelInput(name="length", data_type=pb.TYPE_INT32, dims=[1]),
+        ],
+        output=[
+            pb.ModelOutput(name="purchase", data_type=pb.TYPE_FP32, dims=[len(HORIZONS)]),
+            pb.ModelOutput(name="cart", data_type=pb.TYPE_FP32, dims=[len(HORIZONS)]),
+            pb.ModelOutput(name="churn", data_type=pb.TYPE_FP32, dims=[1]),
+            pb.ModelOutput(name="next_type", data_type=pb.TYPE_FP32, dims=[len(EVENT_TYPES)]),
+            pb.ModelOutput(name="next_items", data_type=pb.TYPE_STRING, dims=[_TOP_ITEMS]),
+            pb.ModelOutput(name="next_item_p", data_type=pb.TYPE_FP32, dims=[_TOP_ITEMS]),
+        ],
+        instance_group=[pb.ModelInstanceGroup(kind=pb.ModelInstanceGroup.KIND_GPU, count=instances)],
+        dynamic_batching=pb.ModelDynamicBatching(max_queue_delay_microseconds=_QUEUE_DELAY_US),
+        model_warmup=[_warm_up(min(8, manifest.spec.window)), _warm_up(manifest.spec.window)],
+    )
+    config.version_policy.specific.versions[:] = [int(version) for version in versions]
+    text: str = text_format.MessageToString(config)
+    return text
+
+
+def _warm_up(steps: int) -> model_config_pb2.ModelWarmup:
+    """One session of `steps` rows at start: the first run of a shape is slow. Random codes would lie outside the tables."""
+    pb = model_config_pb2
+    tensor = pb.ModelWarmup.Input
+    inputs = {
+        "codes": tensor(data_type=pb.TYPE_INT32, dims=[steps, len(CODES)], zero_data=True),
+        "numbers": tensor(data_type=pb.TYPE_FP32, dims=[steps, len(NUMBERS)], zero_data=True),
+        "length": tensor(data_type=pb.TYPE_INT32, dims=[1], zero_data=True),
+    }
+    return pb.ModelWarmup(name=f"{steps} rows", batch_size=1, inputs=inputs)
+
+
+def main(model_folder: Path) -> None:
+    """Print the configuration for the versions in a model's folder. Raises ModelError when there are none."""
+    versions = list_versions(model_folder)
+    if not versions:
+        raise ModelError(f"{model_folder}: holds no version; give a model's folder, like model_repo/intent")
+    print(gpu_config(read_manifest(model_folder / versions[-1]), versions[-1:]), end="")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: python -m deploy.triton.gpu_profile MODEL_FOLDER")
+    try:
+        main(Path(sys.argv[1]))
+    except InklingError as error:
+        raise SystemExit(f"error: {error}") from error

@@ -1,0 +1,218 @@
+"""Runs a schedule: workers, faults, a time of healing, and the checks."""
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import structlog
+from aiokafka import ConsumerRecord
+
+from tests.faults.broker import Broker, as_record
+from tests.faults.checker import Checker, Violation
+from tests.faults.group import Group
+from tests.faults.loop import VirtualLoop
+from tests.faults.network import Network, Process, own_tasks
+from tests.faults.schedule import FAULTS_S, PARTITIONS, SETTINGS, SPEC, Fault, Schedule
+from tests.faults.worker import SimWorker, World
+from worker.store import PartitionState, restore
+
+#: After the last fault, how long the clicks may take to be finished.
+_HEAL_S = 30.0
+_STEP_S = 0.05
+#: How long until whatever looks after the workers starts one again.
+_RESTART_S = 0.3
+
+TraceLine = tuple[float, str, tuple[Any, ...]]
+
+
+class Result(NamedTuple):
+    """What became of a schedule: the violation, if any, what happened, and how often."""
+
+    seed: int
+    violation: str | None
+    trace: list[TraceLine]
+    counts: Counter[str]
+
+    def told(self) -> str:
+        """The trace as text."""
+        return "\n".join(f"{at:7.3f} {who:>8} {' '.join(map(str, what))}" for at, who, what in self.trace)
+
+
+def run(schedule: Schedule) -> Result:
+    """Run a schedule to its end. The same schedule gives the same result."""
+    quiet()
+    trace: list[TraceLine] = []
+    counts: Counter[str] = Counter()
+    violation = None
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        loop = runner.get_loop()
+        loop.set_exception_handler(lambda *_: None)  # of tasks whose process was killed
+        simulation = Simulation(schedule, trace, counts)
+        try:
+            runner.run(simulation.run())
+        except Violation as error:
+            violation = str(error)
+        except Exception as error:
+            violation = f"failed: {error!r}"
+        simulation.end()
+    counts["schedules"] += 1
+    return Result(schedule.seed, violation, trace, counts)
+
+
+def quiet() -> None:
+    """What the workers log is not for us."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
+class Simulation:
+    """A schedule under way."""
+
+    def __init__(self, schedule: Schedule, trace: list[TraceLine], counts: Counter[str]) -> None:
+        self._schedule = schedule
+        self._trace = trace
+        self.counts = counts
+        self._dice = random.Random(schedule.seed + 1)
+        self._broker = Broker()
+        self._network = Network(random.Random(schedule.seed + 2), schedule.unruly, counts)
+        self._group = Group(PARTITIONS, self._on_commit)
+        self._checker = Checker(schedule.clicks, self._broker)
+        self._world = World(self._broker, self._group, self._network, schedule.clicks, self.note)
+        self._workers: dict[str, tuple[Process, SimWorker, asyncio.Task[None]]] = {}
+        self._started = 0
+        self._broken: Violation | None = None
+
+    async def run(self) -> None:
+        """Raises Violation."""
+        own_tasks(asyncio.get_running_loop())
+        counting = asyncio.create_task(self._group.run())
+        for _ in range(self._schedule.workers):
+            self.start()
+        for fault in self._schedule.faults:
+            await self._advance(fault.at_s - _now())
+            self.apply(fault)
+        await self._advance(FAULTS_S - _now())
+        await self.heal()
+        counting.cancel()
+        self._checker.check_end()
+        await self._check_states()
+
+    def apply(self, fault: Fault) -> None:
+        """Do what a fault says, as far as there is somebody to do it to."""
+        match fault.kind:
+            case "start":
+                self.start()
+                return
+            case "away":
+                self.note("broker", "away for", fault.for_s)
+                self._network.cut(fault.for_s)
+                return
+            case "compact":
+                self.note("broker", "compacts")
+                self._broker.compact(SETTINGS.topics.changelog, self._dice)
+                self.counts["compactions"] += 1
+                return
+        alive = [(process, worker) for process, worker, _ in self._workers.values() if process.alive]
+        if not alive:
+            return
+        process, worker = alive[fault.worker % len(alive)]
+        match fault.kind:
+            case "crash":
+                process.armed[fault.failpoint] = 0.0
+            case "pause":
+                process.armed[fault.failpoint] = fault.for_s
+            case "wake":
+                process.wake()
+            case "stop":
+                self.note(process.name, "told to stop")
+                self.counts["graceful stops"] += 1
+                worker.stop.set()
+
+    def start(self) -> None:
+        """Start one worker more."""
+        self._started += 1
+        process = Process(f"w{self._started}", self.note, self.counts)
+        worker = SimWorker(process, self._world)
+        self._workers[process.name] = (process, worker, process.run(worker.run()))
+        self.counts["workers started"] += 1
+
+    async def heal(self) -> None:
+        """No faults from now on; and all clicks have to be finished before long."""
+        self.note("world", "heals")
+        self._network.heal()
+        for process, _, _ in self._workers.values():
+            process.armed.clear()
+            process.wake()
+        ends = self._schedule.clicks.ends
+        until = _now() + _HEAL_S
+        while any(self._group.committed.get(partition, 0) != end for partition, end in ends.items()):
+            if _now() > until:
+                raise Violation(f"stuck: committed {self._group.committed} of {ends}")
+            if not self._workers:
+                self.start()
+            await self._advance(_STEP_S)
+
+    def end(self) -> None:
+        """Nothing of it goes on."""
+        self.counts["generations"] += self._group.generation
+        self.counts["events"] += sum(map(len, self._schedule.clicks.records))
+
+    def note(self, who: str, *what: Any) -> None:
+        """Add to the trace."""
+        self._trace.append((_now(), who, what))
+
+    def _on_commit(self, name: str, offsets: Mapping[int, int]) -> None:
+        self.note(name, "commits", dict(offsets))
+        self.counts["commits"] += 1
+        try:
+            self._checker.check_commit(offsets)
+        except Violation as error:
+            self._broken = self._broken or error
+
+    async def _advance(self, for_s: float) -> None:
+        """Let time pass; bury the dead, and have each replaced after a while."""
+        until = _now() + for_s
+        while True:
+            await asyncio.sleep(max(min(_STEP_S, until - _now()), 0.0))
+            if self._broken is not None:
+                raise self._broken
+            for name, (process, worker, task) in list(self._workers.items()):
+                if not task.done() and process.alive:
+                    continue
+                del self._workers[name]
+                if process.alive:
+                    task.result()
+                    self.note(name, "ended")
+                if not worker.stop.is_set():
+                    asyncio.get_running_loop().call_later(_RESTART_S, self.start)
+            if _now() >= until:
+                return
+
+    async def _check_states(self) -> None:
+        source = _Read(self._broker, self._group)
+        for partition, state in (await restore(source, SETTINGS, range(PARTITIONS), SPEC)).items():
+            self._checker.check_state(partition, state)
+            if state.next_offset != self._schedule.clicks.ends.get(partition, 0):
+                raise Violation(f"I3 state of partition {partition} ends at {state.next_offset}")
+
+
+class _Read:
+    """The changelog as it is now."""
+
+    def __init__(self, broker: Broker, group: Group) -> None:
+        self._broker = broker
+        self._group = group
+
+    async def records(self, partitions: Collection[int]) -> AsyncIterator[Sequence[ConsumerRecord]]:
+        topic = SETTINGS.topics.changelog
+        for partition in partitions:
+            yield [as_record(topic, partition, entry) for entry in self._broker.log(topic, partition).committed()]
+
+    async def committed(self) -> Mapping[int, int]:
+        return self._group.committed
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
