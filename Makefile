@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 UV_VERSION := 0.13.9
 
-.PHONY: install demo test check lint stack default-model lock dashboards clean tools
+.PHONY: install bench demo test check lint stack default-model lock dashboards clean tools
 
 install: .venv/.installed
 
@@ -32,6 +32,15 @@ tools:
 check: install lint
 	@$(BIN)/python -m pytest -q -n 2 -m 'not slow' tests/unit tests/conformance
 
+# The peers that we compare with have an environment of their own.
+.venv-bench/.installed: tests/benchmarks/requirements.lock .venv/.installed
+	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv-bench
+	@VIRTUAL_ENV=.venv-bench $(BIN)/uv pip install --quiet --require-hashes -r tests/benchmarks/requirements.lock
+	@touch $@
+
+bench: install .venv-bench/.installed
+	@$(BIN)/python -m tests.benchmarks --write-docs
+
 lint: install
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -48,4 +57,4 @@ lock: install
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --python-version 3.11 --generate-hashes --no-emit-index-url --quiet -o requirements.lock
 
 clean:
-	rm -rf .venv .inkling .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .inkling .pytest_cache .mypy_cache .ruff_cache .hypothesis

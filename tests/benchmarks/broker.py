@@ -38,7 +38,7 @@ async def ends(bootstrap: str, topic: str) -> dict[TopicPartition, int]:
 
 async def last_append(bootstrap: str, topics: Iterable[str]) -> float:
     """When the newest record of the topics was appended, in seconds since the epoch."""
-    newest = 0
+    newest: int = 0
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
     await consumer.start()
     try:
@@ -46,8 +46,9 @@ async def last_append(bootstrap: str, topics: Iterable[str]) -> float:
             for tp, end in (await ends(bootstrap, topic)).items():
                 if end:
                     consumer.assign([tp])
-                    consumer.seek(tp, end - 1)
-                    newest = max(newest, (await consumer.getone()).timestamp)
+                    # The very last offset may be a transaction's marker, which no consumer is given.
+                    consumer.seek(tp, max(end - 2, 0))
+                    newest = max(newest, (await consumer.getmany(tp, timeout_ms=10_000))[tp][-1].timestamp)
     finally:
         await consumer.stop()
     return newest / 1000

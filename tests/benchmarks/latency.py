@@ -65,7 +65,8 @@ async def _saturation(stack: LocalStack, clicks: Sequence[Click], work: Path) ->
     with running(module("worker", "worker"), work / "latency.log", environment(settings)) as worker:
         await _until_committed(settings, len(clicks), worker)
     times = [record.timestamp for record in await read(settings, settings.topics.scores)]
-    return len(times) / (max(times) - min(times)) * 1000
+    seconds: float = (max(times) - min(times)) / 1000
+    return len(times) / seconds
 
 
 async def _at_rate(

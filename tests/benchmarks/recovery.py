@@ -15,7 +15,7 @@ from worker.contract.events import ClickEvent
 from worker.contract.features import FeatureSpec
 from worker.delivery import Delivery
 from worker.settings import KafkaSettings, Settings
-from worker.store import PartitionState, restore
+from worker.store import KafkaSource, PartitionState, restore
 
 _EVENTS_A_SESSION = 5
 _BATCH = 1000
@@ -45,14 +45,17 @@ async def _write(settings: Settings, sessions: int) -> float:
     try:
         partitions = settings.topics.partitions
         for partition in range(partitions):
+            owner = await delivery.own(partition)
             state = PartitionState(_SPEC, settings.session.policy)
             visitors = range(partition, sessions, partitions)
             for start in range(0, len(visitors), _BATCH):
                 folded = [_session(state, visitor) for visitor in visitors[start : start + _BATCH]]
-                await delivery.publish(partition, [], [], state.changes(folded, (start + _BATCH) * _EVENTS_A_SESSION))
+                await delivery.publish(owner, partition, [], [], state.changes(folded, (start + _BATCH) * _EVENTS_A_SESSION))
+            delivery.disown(owner)
     finally:
         await delivery.stop()
-    return round((metrics.state_bytes._value.get() - before) / sessions, 1)
+    written: float = metrics.state_bytes._value.get() - before
+    return round(written / sessions, 1)
 
 
 def _session(state: PartitionState, visitor: int) -> Any:
@@ -78,7 +81,7 @@ def _resident_bytes() -> int:
 async def _restore(settings: Settings) -> dict[str, float]:
     before = _resident_bytes()
     started = time.monotonic()
-    states = await restore(settings, range(settings.topics.partitions), _SPEC)
+    states = await restore(KafkaSource(settings), settings, range(settings.topics.partitions), _SPEC)
     seconds = time.monotonic() - started
     sessions = sum(len(state.fold.sessions) for state in states.values())
     memory = (_resident_bytes() - before) / sessions
