@@ -10,8 +10,8 @@ _SAMPLES_S = 200
 _TOP = 15
 
 
-def measure(bootstrap: str, clicks: str, events: int, one: Contestant, work: Path) -> list[tuple[str, float]]:
-    """The functions that most samples ended in (their own time, C code they call included), with their share of all samples."""
+def measure(bootstrap: str, clicks: str, events: int, one: Contestant, work: Path) -> dict[str, list[tuple[str, float]]]:
+    """Functions by their share of the samples taken while they held the interpreter: alone, and ours with all they call."""
     stacks = work / "stacks.txt"
     watchers: list[subprocess.Popen[bytes]] = []
 
@@ -20,6 +20,7 @@ def measure(bootstrap: str, clicks: str, events: int, one: Contestant, work: Pat
             "record",
             "--pid",
             str(pid),
+            "--gil",
             "--format",
             "raw",
             "--rate",
@@ -34,7 +35,13 @@ def measure(bootstrap: str, clicks: str, events: int, one: Contestant, work: Pat
     for watcher in watchers:
         watcher.wait(60)  # it ends with what it watches
     own: Counter[str] = Counter()
+    within: Counter[str] = Counter()
     for line in stacks.read_text().splitlines():
         frames, count = line.rsplit(" ", 1)
-        own[frames.split(";")[-1]] += int(count)
-    return [(name, round(count / own.total(), 4)) for name, count in own.most_common(_TOP)]
+        functions = frames.split(";")
+        own[functions[-1]] += int(count)
+        within.update(dict.fromkeys({name for name in functions if "(worker/" in name}, int(count)))
+    return {
+        kind: [(name, round(count / own.total(), 4)) for name, count in counts.most_common(_TOP)]
+        for kind, counts in (("within", within), ("own", own))
+    }

@@ -43,9 +43,10 @@ def tables(results: dict[str, Any]) -> Iterator[Table]:
             for name, figures in rates.items()
         ]
         yield f"Events a second: {case}", ["contestant", "median", "least", "greatest", "inkling / it", "does"], rows
-    if "profile" in results:
-        rows = [[f"`{name}`", f"{share:.1%}"] for name, share in results["profile"]]
-        yield "Where the worker's time goes", ["function, by its own time", "share of samples"], rows
+    for kind, functions in results.get("profile", {}).items():
+        column = "worker's function, with all that it calls" if kind == "within" else "any function, by itself"
+        rows = [[f"`{name}`", f"{share:.1%}"] for name, share in functions]
+        yield f"Where the worker's time goes: {column}", [column, "share of samples"], rows
     for part, title in (("recovery", "Recovery"), ("failover", "A worker joins, a worker is killed")):
         if part in results:
             yield title, ["figure", "value"], [[name, f"{value:,}"] for name, value in results[part].items()]
