@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 UV_VERSION := 0.13.9
 
-.PHONY: install demo test check lint faults stack default-model lock dashboards clean tools
+.PHONY: install demo test check lint faults bench stack default-model lock dashboards clean tools
 
 install: .venv/.installed
 
@@ -37,6 +37,15 @@ faults: install
 	@$(BIN)/python -m tests.faults --schedules 10000
 	@$(BIN)/python -m tests.faults --mutants
 
+# The peers that we compare with have an environment of their own.
+.venv-bench/.installed: tests/benchmarks/requirements.lock .venv/.installed
+	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv-bench
+	@VIRTUAL_ENV=.venv-bench $(BIN)/uv pip install --quiet --require-hashes -r tests/benchmarks/requirements.lock
+	@touch $@
+
+bench: install .venv-bench/.installed
+	@$(BIN)/python -m tests.benchmarks --write-docs
+
 lint: install
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -53,4 +62,4 @@ lock: install
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --python-version 3.11 --generate-hashes --no-emit-index-url --quiet -o requirements.lock
 
 clean:
-	rm -rf .venv .inkling .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .inkling .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -91,18 +91,19 @@ class Swap(msgspec.Struct, frozen=True):
 
 
 class VersionLine(msgspec.Struct, frozen=True):
-    """One version over time: scores by bin, and log-loss by bin where labels matured."""
+    """One version over time: scores by bin, and for each horizon with matured labels the log-loss by bin."""
 
     version: str
     scores: list[int]
-    logloss: list[float | None]
+    logloss: dict[str, list[float | None]]
 
 
 class Versions(msgspec.Struct, frozen=True):
-    """Who answered over the last minutes. Bins are `bin_s` wide, the last one ends at `end_ms`."""
+    """Who answered over the last minutes. There are `bins` bins of `bin_s` each, the last one ends at `end_ms`."""
 
     end_ms: int
     bin_s: int
+    bins: int
     lines: list[VersionLine]
     swaps: list[Swap]
 

@@ -12,7 +12,7 @@ import msgspec
 
 from worker.console.quality import HEAD, OnlineQuality
 from worker.console.ring import LatencyRing, Ring
-from worker.console.sessions import HORIZON, LiveSessions
+from worker.console.sessions import LiveSessions
 from worker.console.snapshot import (
     DeadLetters,
     Feed,
@@ -75,7 +75,7 @@ class Aggregator:
         self._sessions = LiveSessions(cards)
         self._quality = OnlineQuality(_VERSIONS)
         self._scores_by_version: OrderedDict[str, Ring] = OrderedDict()
-        self._logloss_by_version: dict[str, dict[int, float]] = {}
+        self._logloss_by_version: dict[str, dict[str, dict[int, float]]] = {}  # by version, horizon and bin
         self._pointers: deque[PointerRecord] = deque(maxlen=_SWAPS)
         self._last_ms: dict[str, int] = {}
 
@@ -103,8 +103,8 @@ class Aggregator:
         """A record of `intent-outcomes`."""
         self._count("outcomes", at_ms)
         self._quality.add(outcome)
-        if outcome.head == HEAD and outcome.horizon == HORIZON:
-            self._trace(_maker(outcome), at_ms)
+        if outcome.head == HEAD:
+            self._trace(_maker(outcome), outcome.horizon, at_ms)
 
     def dead(self, reason: str | None, at_ms: int) -> None:
         """A record of `clicks-dead`, with the reason that its header gives."""
@@ -171,13 +171,13 @@ class Aggregator:
             self._logloss_by_version.pop(gone, None)
         return bins
 
-    def _trace(self, version: str, at_ms: int) -> None:
-        logloss = self._quality.logloss(version, HORIZON)
+    def _trace(self, version: str, horizon: str, at_ms: int) -> None:
+        logloss = self._quality.logloss(version, horizon)
         if logloss is None:
             return
         if version not in self._logloss_by_version and len(self._logloss_by_version) >= _VERSIONS:
             self._logloss_by_version.pop(next(iter(self._logloss_by_version)))
-        line = self._logloss_by_version.setdefault(version, {})
+        line = self._logloss_by_version.setdefault(version, {}).setdefault(horizon, {})
         line[at_ms // 1000 // BIN_S] = logloss
         if len(line) > BINS:
             line.pop(next(iter(line)))
@@ -194,12 +194,16 @@ class Aggregator:
             VersionLine(
                 shown(version),
                 self._scores_by_version[version].window(end, BINS)[:, 0].tolist() if version in self._scores_by_version else [],
-                [self._logloss_by_version.get(version, {}).get(bin_) for bin_ in bins],
+                {
+                    horizon: [line.get(bin_) for bin_ in bins]
+                    for horizon, line in self._logloss_by_version.get(version, {}).items()
+                    if not line.keys().isdisjoint(bins)
+                },
             )
             for version in {**self._scores_by_version, **self._logloss_by_version}
         ]
-        seen = [line for line in lines if any(line.scores) or any(value is not None for value in line.logloss)]
-        return Versions(end * BIN_S * 1000, BIN_S, seen, [_swap(record) for record in reversed(self._pointers)])
+        seen = [line for line in lines if any(line.scores) or line.logloss]
+        return Versions(end * BIN_S * 1000, BIN_S, BINS, seen, [_swap(record) for record in reversed(self._pointers)])
 
     def _loop(self, now_ms: int, scores_per_s: float, outcomes_per_s: float) -> list[LoopStep]:
         newest = self._pointers[-1] if self._pointers else None

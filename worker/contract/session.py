@@ -25,10 +25,9 @@ class Outcome(Enum):
     DUPLICATE = "duplicate"  # already in the window: nothing changes
     TOO_LATE = "too_late"  # past the grace period or before the window: nothing changes
 
-    @property
-    def changed(self) -> bool:
-        """Whether the event is in the session now, and is scored."""
-        return self in (Outcome.APPENDED, Outcome.NEW_SESSION, Outcome.LATE)
+    def __init__(self, name: str) -> None:
+        #: Whether the event is in the session now, and is scored. An attribute, as it is asked for every event.
+        self.changed = name in ("appended", "new_session", "late")
 
 
 class SessionPolicy(msgspec.Struct, frozen=True):

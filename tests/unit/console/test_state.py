@@ -150,9 +150,10 @@ def test_logloss_is_drawn_when_labels_mature() -> None:
     for _ in range(30):
         aggregator.outcome(outcome(), NOW - 10_000)
     (line,) = aggregator.snapshot(NOW).versions.lines
-    drawn = [index for index, value in enumerate(line.logloss) if value is not None]
+    assert list(line.logloss) == ["session"]
+    drawn = [index for index, value in enumerate(line.logloss["session"]) if value is not None]
     assert drawn == [BINS - 10 // BIN_S]
-    assert line.logloss[drawn[0]] == pytest.approx(0.6931, abs=1e-4)
+    assert line.logloss["session"][drawn[0]] == pytest.approx(0.6931, abs=1e-4)
 
 
 def test_versions_from_outside_cannot_fill_the_memory() -> None:

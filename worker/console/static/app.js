@@ -3,7 +3,7 @@
 import { bars, sparkline } from "./charts.js";
 import { $, ago, count, element, milliseconds, percent, setText } from "./format.js";
 import { showLegend, showSessions } from "./sessions.js";
-import { showQuality, showVersions } from "./versions.js";
+import { showVersions } from "./versions.js";
 
 // Snapshots come twice a second; a silence this long means that something is stuck.
 const SILENT_MS = 6000;
@@ -32,8 +32,7 @@ function show(snapshot) {
   showTiles(snapshot);
   showSessions(snapshot.sessions);
   showLoop(snapshot.loop, snapshot.now_ms);
-  showVersions(snapshot.versions, snapshot.now_ms);
-  showQuality(snapshot.quality);
+  showVersions(snapshot);
   const sampled = snapshot.feed.skipped ? `, ${count(snapshot.feed.skipped)} records counted but not read` : "";
   setText($("source"), `${snapshot.feed.detail}${sampled}`);
   setText($("clock"), new Date(snapshot.now_ms).toLocaleTimeString("sv-SE"));

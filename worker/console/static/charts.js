@@ -73,7 +73,7 @@ export function stacked(box, lines, { label, swaps, unit }) {
     drawing.append(svg("path", { class: `stack ${color}`, d: `${linePath(heights, top)}L100 100L0 100Z` }));
     drawing.append(svg("path", { class: `edge ${color}`, d: linePath(edge, top) }));
   }
-  swapLines(drawing, swaps);
+  if (length) swapLines(drawing, swaps);
   scale(box, length ? [[96, unit(top)], [0, unit(0)]] : []);
 }
 
@@ -87,7 +87,7 @@ export function lines(box, all, { label, swaps }) {
   for (const { values, color } of all) {
     drawing.append(svg("path", { class: `trace ${color}`, d: linePath(bridged(values), top, bottom) }));
   }
-  swapLines(drawing, swaps);
+  if (known.length) swapLines(drawing, swaps);
   const marks = [[96, top], [48, (top + bottom) / 2], [0, bottom]];
   scale(box, known.length ? marks.map(([height, value]) => [height, value.toFixed(3)]) : []);
 }

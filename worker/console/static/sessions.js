@@ -112,7 +112,8 @@ function glide(row, target, newest) {
   const start = target.map((p, index) => from[index] ?? from.at(-1) ?? p);
   const began = performance.now();
   const draw = (now) => {
-    const share = still.matches || document.hidden ? 1 : Math.min(1, (now - began) / GLIDE_MS);
+    // A frame's time may lie before the moment that asked for it.
+    const share = still.matches || document.hidden ? 1 : Math.min(1, Math.max(0, (now - began) / GLIDE_MS));
     const eased = 1 - (1 - share) ** 3;
     const points = target.map((p, index) => (share === 1 ? p : start[index] + (p - start[index]) * eased));
     paint(row, points);

@@ -3,45 +3,47 @@
 import { lines, stacked } from "./charts.js";
 import { $, ago, count, element, moment, percent, setText } from "./format.js";
 
-const COLORS = 6;
-const HORIZONS = { "5m": "5 min", "30m": "30 min", session: "session", "24h": "24 h", "7d": "7 days" };
+const COLORS = ["c0", "c1", "c3", "c5", "c4"];
+const HORIZONS = { "5m": "5 min", "30m": "30 min", session: "this session", "24h": "24 h", "7d": "7 days" };
 
-// A version keeps its colour as long as the page is open.
-const colors = new Map();
+// A version keeps its colour as long as the page is open; the fallback's is that of its part of the bar above.
+const colors = new Map([["fallback", "c2"]]);
 let horizon = "session";
 let chosen = false;
-let newest = [];
+let newest = null;
 
-export function showVersions(versions, now) {
-  const axis = versions.lines.length ? versions.lines[0].logloss.length : 0;
-  const startMs = versions.end_ms - axis * versions.bin_s * 1000;
-  const place = (atMs) => (100 * (atMs - startMs)) / (versions.end_ms - startMs);
-  const swaps = versions.swaps.map((swap) => place(swap.at_ms)).filter((x) => x > 0 && x < 100);
-  const scored = versions.lines.filter((line) => line.scores.some(Boolean));
-  stacked(
-    $("versions-chart"),
-    scored.map((line) => ({ values: line.scores, color: color(line.version) })),
-    { label: "scores per second by version", swaps, unit: (value) => `${count(value / versions.bin_s)}/s` },
-  );
-  const labelled = versions.lines.filter((line) => line.logloss.some((value) => value !== null));
-  lines(
-    $("quality-chart"),
-    labelled.map((line) => ({ values: line.logloss, color: color(line.version) })),
-    { label: "log-loss by version", swaps },
-  );
+export function showVersions(snapshot) {
+  newest = snapshot;
+  const { versions, quality } = snapshot;
+  const present = Object.keys(HORIZONS).filter((name) => quality.some((row) => row.horizon === name));
+  // Until the reader chooses: the session, or as long as no session is over, the longest horizon with labels.
+  if (!chosen) horizon = present.includes("session") || !present.length ? "session" : present.at(-1);
+  showHorizons(present);
+  showCharts(versions);
   showLegend(versions.lines.map((line) => line.version));
-  showSwaps(versions.swaps, now);
+  showSwaps(versions.swaps, snapshot.now_ms);
+  showQuality(quality.filter((row) => row.horizon === horizon));
 }
 
-export function showQuality(quality) {
-  newest = quality;
-  const present = Object.keys(HORIZONS).filter((name) => quality.some((row) => row.horizon === name));
-  if (!chosen && present.length && !present.includes(horizon)) horizon = present.at(-1);
-  if (!chosen && present.includes("session")) horizon = "session";
-  showHorizons(present);
-  const body = $("quality").tBodies[0];
-  body.replaceChildren(
-    ...quality.filter((row) => row.horizon === horizon).map((row) => {
+function showCharts({ lines: all, swaps, end_ms: endMs, bin_s: binS, bins }) {
+  const startMs = endMs - bins * binS * 1000;
+  const places = swaps.map((swap) => (100 * (swap.at_ms - startMs)) / (endMs - startMs)).filter((x) => x > 0 && x < 100);
+  stacked(
+    $("versions-chart"),
+    all.filter((line) => line.scores.some(Boolean)).map((line) => ({ values: line.scores, color: color(line.version) })),
+    { label: "scores per second by version", swaps: places, unit: (value) => `${count(value / binS)}/s` },
+  );
+  lines(
+    $("quality-chart"),
+    all.filter((line) => horizon in line.logloss).map((line) => ({ values: line.logloss[horizon], color: color(line.version) })),
+    { label: "log-loss by version", swaps: places },
+  );
+  setText($("quality-caption"), `Log-loss on matured labels: purchase, ${HORIZONS[horizon]}`);
+}
+
+function showQuality(rows) {
+  $("quality").tBodies[0].replaceChildren(
+    ...rows.map((row) => {
       const line = element("tr");
       const name = element("td");
       name.append(chip(row.version));
@@ -56,8 +58,8 @@ export function showQuality(quality) {
       return line;
     }),
   );
-  $("quality").hidden = !present.length;
-  $("quality-empty").hidden = present.length > 0;
+  $("quality").hidden = !rows.length;
+  $("quality-empty").hidden = rows.length > 0;
 }
 
 function showHorizons(present) {
@@ -73,7 +75,7 @@ function showHorizons(present) {
       button.addEventListener("click", () => {
         horizon = name;
         chosen = true;
-        showQuality(newest);
+        showVersions(newest);
       });
       return button;
     }),
@@ -118,6 +120,6 @@ function chip(version) {
 }
 
 function color(version) {
-  if (!colors.has(version)) colors.set(version, `c${colors.size % COLORS}`);
+  if (!colors.has(version)) colors.set(version, COLORS[(colors.size - 1) % COLORS.length]);
   return colors.get(version);
 }

@@ -1,0 +1,64 @@
+"""The clicks that every benchmark is run on, and ways to send them."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from aiokafka import AIOKafkaProducer
+
+from training.simulate import load_shop, simulate
+from worker.contract.codec import encode
+
+Click = tuple[bytes, bytes]  # key, value
+
+_START_MS = 1_760_000_000_000
+#: Sends that may wait for their confirmation at once.
+_IN_FLIGHT = 10_000
+#: An open-loop sender sleeps this long between looks at the clock: what is due by then goes out together.
+_TICK_S = 0.005
+
+
+def simulated_clicks(events: int, visitors: int, seed: int, sessions_per_hour: float) -> list[Click]:
+    """Key and value of N simulated clicks in order of time. Sessions go round the visitors, so that each has many."""
+    # A session has more than six events: this many sessions are more than enough, and the rest is cut off.
+    stream = simulate(load_shop(), max(events // 4, 100), seed, _START_MS, sessions_per_hour=sessions_per_hour)
+    stream = replace(stream, clicks=replace(stream.clicks, visitor=stream.clicks.session % visitors))
+    return [(event.visitor_id.encode(), encode(event)) for event in itertools.islice(stream.events(), events)]
+
+
+async def send_all(bootstrap: str, topic: str, clicks: Sequence[Click]) -> None:
+    """Send as fast as Kafka takes them, confirmed."""
+    async with _producer(bootstrap) as producer:
+        for some in (clicks[start : start + _IN_FLIGHT] for start in range(0, len(clicks), _IN_FLIGHT)):
+            await asyncio.gather(*[await producer.send(topic, value, key=key) for key, value in some])
+
+
+async def send_at_rate(bootstrap: str, topic: str, clicks: Sequence[Click], rate: float) -> float:
+    """Send on a schedule, whatever becomes of the answers; returns how late the sender was at worst, in seconds.
+
+    Each record's timestamp is the time that it was due at, so that latency counts from there.
+    """
+    async with _producer(bootstrap) as producer:
+        confirmations, worst = [], 0.0
+        start = time.time()
+        for number, (key, value) in enumerate(clicks):
+            due = start + number / rate
+            while (now := time.time()) < due:  # noqa: ASYNC110  # the clock sets no event
+                await asyncio.sleep(_TICK_S)
+            worst = max(worst, now - due)
+            confirmations.append(await producer.send(topic, value, key=key, timestamp_ms=int(due * 1000)))
+        await asyncio.gather(*confirmations)
+    return worst
+
+
+@asynccontextmanager
+async def _producer(bootstrap: str) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=2, max_batch_size=256 * 1024)
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()

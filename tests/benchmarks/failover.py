@@ -1,0 +1,96 @@
+"""A second worker joins under load, then the first is killed: pauses, copies and losses."""
+
+import asyncio
+import itertools
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from aiokafka import ConsumerRecord
+
+from tests.benchmarks.broker import committed, fresh_topics, read
+from tests.benchmarks.clicks import Click, send_at_rate
+from tests.benchmarks.process import environment, module, running
+from worker.settings import KafkaSettings, Settings, WorkerSettings
+
+_RATE = 500.0  # events/s: enough that every partition has an event every few milliseconds
+_PHASE_S = 10.0
+_TIMEOUT_S = 60.0
+#: What the killed worker had on the wire is appended by then.
+_WIRE_S = 0.1
+
+
+class _Id(msgspec.Struct):
+    score_id: str
+
+
+_ids = msgspec.json.Decoder(_Id)
+
+
+def measure(bootstrap: str, clicks: Sequence[Click], work: Path) -> dict[str, float]:
+    """Two real workers but for the model (a constant after 20 ms), with the default session timeout."""
+    kafka, worker = KafkaSettings(bootstrap_servers=bootstrap), WorkerSettings(group="bench-failover")
+    settings = Settings(kafka=kafka, topics=fresh_topics(bootstrap), worker=worker)
+    return asyncio.run(_measure(settings, clicks, work / "failover.log"))
+
+
+async def _measure(settings: Settings, clicks: Sequence[Click], log: Path) -> dict[str, float]:
+    command, variables = module("tests.support.constant_worker"), environment(settings)
+    events = clicks[: int(_RATE * 3 * _PHASE_S)]
+    with running(command, log, variables) as first:
+        sending = asyncio.create_task(send_at_rate(settings.kafka.bootstrap_servers, settings.topics.clicks, events, _RATE))
+        await asyncio.sleep(_PHASE_S)
+        joined = time.time()
+        with running(command, log, variables):
+            await asyncio.sleep(_PHASE_S)
+            killed = time.time()
+            os.kill(first.pid, signal.SIGKILL)
+            await sending
+            await _until_committed(settings, len(events))
+    scores = await read(settings, settings.topics.scores)
+    before = [score for score in scores if score.timestamp / 1000 < killed]
+    distinct = len(_distinct(scores))
+    return {
+        "session_timeout_s": settings.worker.session_timeout_s,
+        "join_duplicates": len(before) - len(_distinct(before)),
+        "join_longest_pause_s": round(_longest_pause(before, joined), 2),
+        "kill_to_first_score_s": round(_first_after(scores, killed + _WIRE_S) - killed, 2),
+        "kill_duplicates": len(scores) - distinct - (len(before) - len(_distinct(before))),
+        "lost": len(events) - distinct,
+    }
+
+
+async def _until_committed(settings: Settings, events: int) -> None:
+    deadline = time.monotonic() + _TIMEOUT_S
+    while await committed(settings) < events:
+        if time.monotonic() > deadline:
+            raise SystemExit("error: the second worker did not finish what the first left")
+        await asyncio.sleep(0.2)
+
+
+def _distinct(scores: Sequence[ConsumerRecord]) -> set[str]:
+    return {_ids.decode(score.value).score_id for score in scores}
+
+
+def _longest_pause(scores: Sequence[ConsumerRecord], since: float) -> float:
+    """The longest time that a partition was without a new score, in seconds."""
+    longest = 0.0
+    for times in _times(scores, since).values():
+        longest = max([longest, *(later - earlier for earlier, later in itertools.pairwise(times))])
+    return longest
+
+
+def _first_after(scores: Sequence[ConsumerRecord], moment: float) -> float:
+    """When the last of the partitions got its first score: those of the killed worker waited the longest."""
+    return max(times[0] for times in _times(scores, moment).values())
+
+
+def _times(scores: Sequence[ConsumerRecord], since: float) -> dict[int, list[float]]:
+    times: dict[int, list[float]] = {}
+    for score in scores:
+        if score.timestamp / 1000 >= since:
+            times.setdefault(score.partition, []).append(score.timestamp / 1000)
+    return times
