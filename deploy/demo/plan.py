@@ -19,11 +19,11 @@ class Plan:
     seed: int = 11
     speedup: float = 150.0
     history_hours: float = 24.0 * 7 + 6
-    history_sessions_per_hour: float = 8.0
-    live_sessions_per_hour: float = 800.0
-    steady_s: float = 25.0
-    drifted_s: float = 75.0
-    after_s: float = 55.0
+    history_sessions_per_hour: float = 4.0
+    live_sessions_per_hour: float = 500.0
+    steady_s: float = 15.0
+    drifted_s: float = 60.0
+    after_s: float = 35.0
     drift: DriftKind = "hazard"
     drift_strength: float = 4.0
     bad_record_every: int = 400
