@@ -116,9 +116,7 @@ def test_before_its_first_step_a_network_says_the_prior() -> None:
     heads = run(model, made.batch(np.arange(4)).inputs)
     hazard = made.hazard[made.predicted]
     share = (hazard == 1).sum(0) / (hazard != UNKNOWN).sum(0)
-    torch.testing.assert_close(
-        torch.sigmoid(heads.hazard[0, 0]), torch.from_numpy(share).float(), atol=0.02, rtol=0.2
-    )
+    torch.testing.assert_close(torch.sigmoid(heads.hazard[0, 0]), torch.from_numpy(share).float(), atol=0.02, rtol=0.2)
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:

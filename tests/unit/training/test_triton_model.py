@@ -14,9 +14,9 @@ import pytest
 from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
 
-from training.signature import OUTPUTS
 from training.golden import sample_inputs
 from training.graph import Graph
+from training.signature import OUTPUTS
 from worker.contract.features import FeatureSpec, ModelInputs
 
 REPOSITORY = Path(__file__).parents[3] / "model_repo" / "intent"
