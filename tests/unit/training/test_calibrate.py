@@ -22,7 +22,7 @@ SMALL = Architecture(width=16, layers=1, heads=2, feed_forward=16, item_width=8,
 
 @pytest.fixture(scope="module")
 def data() -> Examples:
-    return examples_of(fold_log(on_one_partition(random_log(0, 6000, 400, 400 * 3_600_000)), SPEC, SessionPolicy()))
+    return examples_of(fold_log(on_one_partition(random_log(0, 6000, 30, 100 * 3_600_000)), SPEC, SessionPolicy()))
 
 
 @pytest.fixture(scope="module")
