@@ -20,7 +20,7 @@ class Plan:
     speedup: float = 150.0
     history_hours: float = 24.0 * 7 + 6
     history_sessions_per_hour: float = 4.0
-    live_sessions_per_hour: float = 500.0
+    live_sessions_per_hour: float = 400.0
     steady_s: float = 15.0
     drifted_s: float = 60.0
     after_s: float = 35.0

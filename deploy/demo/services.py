@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import sys
 import urllib.error
 import urllib.request
@@ -53,7 +52,7 @@ class Services:
         return Settings.model_validate(_nested(self.environment))
 
     async def run(self, timeout_s: float, *arguments: str) -> str:
-        """Run an `inkling` command to its end, giving way to the services; what it printed.
+        """Run an `inkling` command to its end; what it printed.
 
         Raises StackError if its status is not 0 or it takes longer than `timeout_s`.
         """
