@@ -60,7 +60,7 @@ class Services:
         log = self.directory / "logs" / f"{arguments[0]}.log"
         with log.open("ab") as stderr:
             process = await asyncio.create_subprocess_exec(
-                *guarded([shutil.which("nice") or "/usr/bin/nice", *_command(*arguments)]),
+                *guarded(_command(*arguments)),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,
                 env=self._child_environment(),
