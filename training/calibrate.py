@@ -15,7 +15,7 @@ from training.serving import Calibration
 from training.train import tensors
 
 #: How far a slope may be expected from 1 and a shift from 0 before any data is seen (spreads of normal priors).
-_SLOPE_SPREAD, _SHIFT_SPREAD = 0.2, 0.3
+_SLOPE_SPREAD, _SHIFT_SPREAD = 0.2, 0.2
 _BATCH_EVENTS = 2048
 _MAX_STEPS = 60
 #: Events whose next item is looked at: one slope needs no more, and each costs a logit for every item bucket.

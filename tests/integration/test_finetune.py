@@ -55,7 +55,7 @@ def first_cycle(settings: Settings) -> CycleReport:
 async def send_sessions(settings: Settings, sessions: int, seed: int, hours_ago: float) -> None:
     start_ms = round((time.time() - hours_ago * 3600) * 1000)
     # Four times the purchase odds of what the shipped version knows: there is something to learn.
-    drift = Drift("hazard", at_ms=0)
+    drift = Drift("hazard", at_ms=0, strength=10.0)
     stream = simulate(load_shop(DEFAULT_SHOP), sessions, seed, start_ms, sessions_per_hour=PER_HOUR, drift=drift)
     async with AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers, linger_ms=20) as producer:
         for event in stream.events():

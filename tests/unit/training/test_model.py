@@ -91,12 +91,13 @@ def test_features_are_standard_on_what_they_were_fitted_on() -> None:
     features = RowFeatures()
     batches = list(examples().batches(4096))
     features.fit([(batch.inputs, batch.predict) for batch in batches])
-    rows = torch.cat([features(*tensors(b.inputs))[torch.from_numpy(b.predict)] for b in batches])
+    raw = torch.cat([features.raw(*tensors(b.inputs))[torch.from_numpy(b.predict)] for b in batches])
+    rows = (raw - features.mean) / features.deviation
     assert rows.shape[1] == FEATURES
     varies = features.deviation > 2e-3
     assert varies.sum() > FEATURES / 2
-    torch.testing.assert_close(rows.mean(0), torch.zeros(FEATURES), atol=0.05, rtol=0)
-    torch.testing.assert_close(rows.std(0)[varies], torch.ones(int(varies.sum())), atol=0.1, rtol=0)
+    torch.testing.assert_close(rows.mean(0), torch.zeros(FEATURES), atol=1e-3, rtol=0)
+    torch.testing.assert_close(rows.std(0)[varies], torch.ones(int(varies.sum())), atol=1e-2, rtol=0)
 
 
 def test_a_label_that_is_not_known_costs_nothing() -> None:
@@ -111,12 +112,15 @@ def test_a_label_that_is_not_known_costs_nothing() -> None:
 
 def test_before_its_first_step_a_network_says_the_prior() -> None:
     """Training starts at the best constant."""
-    made = examples()
+    made = examples(events=6000)
     model = train(made, architecture=SMALL, recipe=Recipe(epochs=0, min_steps=0))
     heads = run(model, made.batch(np.arange(4)).inputs)
     hazard = made.hazard[made.predicted]
-    share = (hazard == 1).sum(0) / (hazard != UNKNOWN).sum(0)
-    torch.testing.assert_close(torch.sigmoid(heads.hazard[0, 0]), torch.from_numpy(share).float(), atol=0.02, rtol=0.2)
+    known = (hazard != UNKNOWN).sum(0)
+    said = torch.sigmoid(heads.hazard[0, 0]).numpy()
+    enough = known > 2000
+    assert enough.any()
+    np.testing.assert_allclose(said[enough], ((hazard == 1).sum(0) / known.clip(1))[enough], atol=0.02)
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:
