@@ -30,7 +30,8 @@ def fine_tune(
     Of each batch of about `batch_events` events the share `replay_share` comes from `replay` (none when it is empty).
     `freeze_layers` keeps that many layers of the trunk, from below, as they are, and with them how types and numbers enter
     it. Without `steps` there are as many as make three passes over `fresh`, at least 50 and at most 2,000. Without any
-    `calibration` examples the champion's calibration stays. For a control that only optimises further give old examples as `fresh`.
+    `calibration` examples the champion's calibration stays. For a control that only optimises
+    further give old examples as `fresh`.
 
     The three sets must have the champion's spec. Deterministic by `seed`. Raises ModelError when the weights cannot be loaded,
     ValueError when nothing is fresh.
