@@ -125,11 +125,12 @@ async def restore(source: Source, settings: Settings, partitions: Iterable[int],
     """
     started = time.monotonic()
     states = {partition: PartitionState(spec, settings.session.policy) for partition in partitions}
+    # Asked before reading: if the partition has moved on to another owner meanwhile, that one's commits run ahead of us.
+    committed = await source.committed()
     async for records in source.records(list(states)):
         for record in records:
             if record.key is not None:
                 states[record.partition].restore(record.key, record.value)
-    committed = await source.committed()
     for partition, state in states.items():
         if committed.get(partition, 0) > state.next_offset:
             raise StateError(
