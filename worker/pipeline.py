@@ -19,7 +19,7 @@ from msgspec import Raw
 from structlog import get_logger
 
 from worker import __version__, metrics
-from worker.contract.codec import decode, encode
+from worker.contract.codec import decode, encode_all
 from worker.contract.events import ClickEvent, InvalidRecord, ScoreEvent
 from worker.contract.features import FeatureSpec, ModelInputs, hex_digits
 from worker.contract.slab import Step
@@ -38,8 +38,8 @@ _ROOM_WAIT_S = 0.05
 _NO_HEADERS: list[tuple[str, bytes | None]] = []
 #: Batches at the scorer at once. More would only queue in the model server, where waiting counts against the deadline.
 _SCORING_AT_ONCE = 2
-#: State of several batches that is written at once. A single batch may have more.
-_STATE_AT_ONCE_BYTES = 4_000_000
+#: State of several batches that is written at once, below what Kafka takes by default. A single batch may have more.
+_STATE_AT_ONCE_BYTES = 800_000
 
 
 class Scorer(Protocol):
@@ -106,7 +106,7 @@ def fold_batch(state: PartitionState, records: list[ConsumerRecord], max_future_
 
 def score_records(batch: FoldedBatch, scores: Scores, settings: Settings, now_ms: int) -> list[Record]:
     """The batch's ScoreEvents as Kafka records."""
-    records: list[Record] = []
+    events: list[ScoreEvent] = []
     model, deadline_ms, version, path = settings.model.name, settings.scoring.deadline_ms, scores.version, scores.path
     place = f"{batch.records[0].topic}:{batch.records[0].partition}:"
     next_items = scores.next_items or itertools.repeat(None, len(batch.events))
@@ -116,7 +116,7 @@ def score_records(batch: FoldedBatch, scores: Scores, settings: Settings, now_ms
     ):
         # Age by the record's own timestamp: event time may run faster than the clock.
         age_ms = max(now_ms - record.timestamp, 0)
-        score = ScoreEvent(
+        score = ScoreEvent(  # by position: with names it takes longer
             place + str(record.offset),
             event.event_id,
             event.visitor_id,
@@ -133,8 +133,8 @@ def score_records(batch: FoldedBatch, scores: Scores, settings: Settings, now_ms
             Raw(fields),  # type: ignore[arg-type]  # is JSON already
             items,
         )
-        records.append((record.key, encode(score), _NO_HEADERS))
-    return records
+        events.append(score)
+    return [(record.key, value, _NO_HEADERS) for record, value in zip(batch.records, encode_all(events), strict=True)]
 
 
 def wall_ms() -> int:
