@@ -20,7 +20,7 @@ from worker.errors import ConfigurationError, InklingError
 from worker.exec_guard import guarded
 from worker.member import Member
 from worker.membership import leave_group
-from worker.restarts import Restarts
+from worker.restarts import Exit, Restarts
 from worker.settings import Settings
 
 log = get_logger()
@@ -96,6 +96,9 @@ class Supervisor:
         while not self._ending.is_set():
             end = await self._live(member)
             if self._ending.is_set():
+                if end.status not in set(Exit):
+                    # One that was told to end while it joined does not leave by itself, and who comes next would wait for it.
+                    await self._give_away(member)
                 return
             pause_s = self._restarts.after(member.number, end.status, end.lived_s)
             if pause_s is None:
@@ -109,13 +112,16 @@ class Supervisor:
                 pause_s=pause_s,
             )
             # Before it is started again: the new process has the same client id.
-            try:
-                left = await self._hand_over(member)
-                log.info("its partitions are handed over", process=member.number, members=left)
-            except (KafkaError, TimeoutError) as error:
-                log.warning("its partitions are handed over when its session times out", process=member.number, error=repr(error))
+            await self._give_away(member)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), pause_s)
+
+    async def _give_away(self, member: Member) -> None:
+        try:
+            if members := await self._hand_over(member):
+                log.info("its partitions are handed over", process=member.number, members=members)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("its partitions are handed over when its session times out", process=member.number, error=repr(error))
 
     async def _live(self, member: Member) -> _End:
         """One life of a worker, from its start to its end."""

@@ -71,7 +71,8 @@ async def test_a_killed_worker_is_started_again_after_its_partitions_were_handed
     await asyncio.wait_for(running, 5)
     assert [len(crew.lives(number)) for number in range(3)] == [1, 2, 1]
     assert _gone([pid for number in range(3) for pid in crew.lives(number)])
-    assert crew.handed_over == [1]
+    # Those that were told to end may have been about to join.
+    assert sorted(crew.handed_over) == [0, 1, 1, 2]
 
 
 async def test_a_kafka_that_is_away_does_not_keep_a_worker_from_its_restart(tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ async def test_what_no_restart_mends_ends_all_with_the_workers_own_words(crew: C
             Supervisor(2, lambda member: [*command(member), str(member.number)], crew.hand_over).run(asyncio.Event()), 10
         )
     assert _gone(crew.lives(0) + crew.lives(1))
-    assert crew.handed_over == []
+    assert crew.handed_over == [0]
 
 
 async def test_told_to_end_workers_may_finish(crew: Crew) -> None:
