@@ -13,7 +13,7 @@ from worker.settings import KafkaSettings
 _TRY_FOR_S = 3.0
 
 
-@retry(retry=retry_if_exception_type(KafkaError), wait=wait_fixed(0.2), stop=stop_after_delay(_TRY_FOR_S), reraise=True)
+@retry(retry=retry_if_exception_type(KafkaError), wait=wait_fixed(0.5), stop=stop_after_delay(_TRY_FOR_S), reraise=True)
 async def leave_group(kafka: KafkaSettings, group: str, client_id: str) -> int:
     """Say for every member with this client id that it leaves; the group meets again at once. How many there were.
 

@@ -76,7 +76,7 @@ class Supervisor:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set. Cancelled, it kills what still runs."""
-        keepers = [asyncio.create_task(self._keep(member)) for member in self._members]
+        keepers = [asyncio.create_task(self._keep(member, stop)) for member in self._members]
         stopped = asyncio.create_task(stop.wait())
         try:
             # A keeper ends by itself only when it gives up.
@@ -92,11 +92,11 @@ class Supervisor:
         for keeper in keepers:
             keeper.result()
 
-    async def _keep(self, member: Member) -> None:
+    async def _keep(self, member: Member, stop: asyncio.Event) -> None:
         while not self._ending.is_set():
             end = await self._live(member)
             if self._ending.is_set():
-                if end.status not in set(Exit):
+                if stop.is_set() and end.status not in set(Exit):
                     # One that was told to end while it joined does not leave by itself, and who comes next would wait for it.
                     await self._give_away(member)
                 return

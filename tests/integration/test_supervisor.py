@@ -137,6 +137,19 @@ async def test_a_worker_that_is_shut_out_comes_back_by_itself(settings: Settings
     assert len({score.score_id for score in await read_scores(settings)}) == len(records)
 
 
+async def test_a_missing_kafka_ends_the_command_with_one_line(tmp_path: Path) -> None:
+    """What no restart mends is not tried for ever."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "worker", "worker", "--processes", "2"),
+        env={**os.environ, "INKLING_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 1
+    assert said.decode().splitlines()[-1].startswith("error: no Kafka at 127.0.0.1:1")
+    assert said.count(b"error: ") == 1
+
+
 async def test_leaving_on_behalf_of_nobody_is_harmless(settings: Settings) -> None:
     """A worker that left by itself, and a group that never was."""
     assert await leave_group(settings.kafka, settings.worker.group, "nobody") == 0
