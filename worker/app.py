@@ -34,6 +34,8 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
     Raises ConfigurationError when Kafka or a pointer cannot be had at the start, and what a partition failed with.
     """
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    # From here on the time runs in which the process has to end.
+    failed.add_done_callback(lambda _: stop.set())
     ready = _Readiness()
     async with contextlib.AsyncExitStack() as parts:
         delivery = await _delivery(settings, parts)

@@ -43,7 +43,10 @@ def run_workers(run: Service, processes: int, member: str | None) -> None:
     if member is not None:
         run_member(run, Member.parse(member))
     elif processes > 1:
-        run_service(partial(supervise, processes=processes, command=lambda member: own_command("--member", str(member))))
+        # Its workers have a limit of their own to end by.
+        run_service(
+            partial(supervise, processes=processes, command=lambda member: own_command("--member", str(member))), end_s=None
+        )
     else:
         try:
             run_service(run)

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -17,18 +19,32 @@ from worker.settings import Settings
 Service = Callable[[Settings, asyncio.Event], Coroutine[Any, Any, None]]
 
 
-def run_service(run: Service, settings: Callable[[], Settings] = Settings, *, patient: bool = False) -> None:
-    """Run a service until SIGTERM or SIGINT, which drain it. A second one ends it at once, unless it is `patient`."""
+#: For a drain and every connection to be closed. A worker that hangs longer would keep its partitions from everybody else.
+END_S = 60.0
+
+
+def run_service(
+    run: Service, settings: Callable[[], Settings] = Settings, *, patient: bool = False, end_s: float | None = END_S
+) -> None:
+    """Run a service until SIGTERM or SIGINT, which drain it. A second one ends it at once, unless it is `patient`.
+
+    When it has not ended `end_s` seconds after `stop` was set, by a signal or by itself, the process is ended hard.
+    """
 
     async def until_signalled() -> None:
         stop = asyncio.Event()
+        limit = asyncio.create_task(_end_hard_after(stop, end_s))
+        await asyncio.sleep(0)  # so that it is the first to learn of `stop`
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             if patient:
                 loop.add_signal_handler(number, stop.set)
             else:
                 loop.add_signal_handler(number, _stop_or_die, stop, number)
-        await run(settings(), stop)
+        try:
+            await run(settings(), stop)
+        finally:
+            limit.cancel()
 
     asyncio.run(until_signalled())
 
@@ -74,6 +90,22 @@ def configure_logging(process: int | None = None) -> None:
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+async def _end_hard_after(stop: asyncio.Event, end_s: float | None) -> None:
+    await stop.wait()
+    if end_s is not None:
+        # A thread, as the event loop may be what hangs, and one that is there as long as the process.
+        timer = threading.Timer(end_s, _end_hard, [end_s])
+        timer.daemon = True
+        timer.start()
+
+
+def _end_hard(end_s: float) -> None:
+    os.write(
+        sys.stderr.fileno(), f"error: did not end within {end_s:g} s, so it is ended hard; nothing is lost by that\n".encode()
+    )
+    os._exit(1)
 
 
 def _stop_or_die(stop: asyncio.Event, number: int) -> None:

@@ -37,6 +37,7 @@ class _Pinned:
 async def run_constant_worker(settings: Settings, stop: asyncio.Event, delay_s: float = 0.0) -> None:
     """Score until `stop`; raises what a partition failed with."""
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    failed.add_done_callback(lambda _: stop.set())
     async with contextlib.AsyncExitStack() as parts:
         delivery = Delivery(settings)
         parts.push_async_callback(delivery.stop)
