@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from functools import partial
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from structlog import get_logger
@@ -45,17 +45,17 @@ def run_workers(run: Service, processes: int, member: str | None) -> None:
     elif processes > 1:
         # Its workers have a limit of their own to end by.
         run_service(
-            partial(supervise, processes=processes, command=lambda member: own_command("--member", str(member))), end_s=None
+            partial(supervise, processes=processes, command=lambda member: own_command("--member", str(member))), closing_s=None
         )
     else:
         try:
-            run_service(run)
+            run_service(run, hung=_begin_anew)
         except OwnershipError as error:
-            _begin_anew(error)
+            get_logger().warning("shut out, beginning anew", reason=str(error), pause_s=_ANEW_AFTER_S)
+            _begin_anew()
 
 
-def _begin_anew(error: OwnershipError) -> None:
+def _begin_anew() -> NoReturn:
     """Become a fresh process of the same id: a worker that was paused comes back by itself, with nothing of what it knew."""
-    get_logger().warning("shut out, beginning anew", reason=str(error), pause_s=_ANEW_AFTER_S)
     time.sleep(_ANEW_AFTER_S)
     os.execv(sys.executable, own_command())

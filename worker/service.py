@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 from pydantic import ValidationError
@@ -19,30 +19,35 @@ from worker.settings import Settings
 Service = Callable[[Settings, asyncio.Event], Coroutine[Any, Any, None]]
 
 
-#: For a drain and every connection to be closed. A worker that hangs longer would keep its partitions from everybody else.
-END_S = 60.0
+#: For all that is closed besides the drains.
+_CLOSING_S = 10.0
 
 
 def run_service(
-    run: Service, settings: Callable[[], Settings] = Settings, *, patient: bool = False, end_s: float | None = END_S
+    run: Service,
+    settings: Callable[[], Settings] = Settings,
+    *,
+    patient: bool = False,
+    closing_s: float | None = _CLOSING_S,
+    hung: Callable[[], NoReturn] = lambda: os._exit(1),
 ) -> None:
     """Run a service until SIGTERM or SIGINT, which drain it. A second one ends it at once, unless it is `patient`.
 
-    When it has not ended `end_s` seconds after `stop` was set, by a signal or by itself, the process is ended hard.
+    A worker that hangs would keep its partitions from everybody else. So once `stop` is set, two drains (a rebalance may
+    be under way) and `closing_s` seconds are all the time there is: then a service that was told to end is ended hard,
+    and for one that set `stop` itself, as it failed, `hung` is called, from another thread. None: there is no limit.
     """
 
     async def until_signalled() -> None:
-        stop = asyncio.Event()
-        limit = asyncio.create_task(_end_hard_after(stop, end_s))
-        await asyncio.sleep(0)  # so that it is the first to learn of `stop`
+        mine, stop, told = settings(), asyncio.Event(), threading.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            if patient:
-                loop.add_signal_handler(number, stop.set)
-            else:
-                loop.add_signal_handler(number, _stop_or_die, stop, number)
+            loop.add_signal_handler(number, _stop_or_die, stop, told, None if patient else number)
+        limit_s = None if closing_s is None else 2 * mine.worker.drain_s + closing_s
+        limit = asyncio.create_task(_limit(stop, limit_s, lambda: os._exit(1) if told.is_set() else hung()))
+        await asyncio.sleep(0)  # so that it is the first to learn of `stop`
         try:
-            await run(settings(), stop)
+            await run(mine, stop)
         finally:
             limit.cancel()
 
@@ -92,23 +97,23 @@ def configure_logging(process: int | None = None) -> None:
     )
 
 
-async def _end_hard_after(stop: asyncio.Event, end_s: float | None) -> None:
+async def _limit(stop: asyncio.Event, limit_s: float | None, end: Callable[[], NoReturn]) -> None:
     await stop.wait()
-    if end_s is not None:
-        # A thread, as the event loop may be what hangs, and one that is there as long as the process.
-        timer = threading.Timer(end_s, _end_hard, [end_s])
+    if limit_s is not None:
+        # A thread, as the event loop may be what hangs; and nothing ends it but the end of the process.
+        timer = threading.Timer(limit_s, _end_hard, [limit_s, end])
         timer.daemon = True
         timer.start()
 
 
-def _end_hard(end_s: float) -> None:
-    os.write(
-        sys.stderr.fileno(), f"error: did not end within {end_s:g} s, so it is ended hard; nothing is lost by that\n".encode()
-    )
-    os._exit(1)
+def _end_hard(limit_s: float, end: Callable[[], NoReturn]) -> None:
+    line = f"error: did not end within {limit_s:g} s, so it is ended hard; nothing is lost by that\n"
+    os.write(sys.stderr.fileno(), line.encode())
+    end()
 
 
-def _stop_or_die(stop: asyncio.Event, number: int) -> None:
-    if stop.is_set():
+def _stop_or_die(stop: asyncio.Event, told: threading.Event, number: int | None) -> None:
+    if told.is_set() and number is not None:
         raise SystemExit(128 + number)
+    told.set()
     stop.set()

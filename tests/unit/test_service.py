@@ -14,8 +14,12 @@ from worker.service import exit_status, one_line
 from worker.settings import Settings, WorkerSettings
 
 _PROGRAM = """
-import asyncio, time
+import asyncio, os, time
+from functools import partial
 from worker.service import run_service
+from worker.settings import Settings, WorkerSettings
+
+run_service = partial(run_service, settings=lambda: Settings(worker=WorkerSettings(drain_s=0.1)))
 
 async def drains(settings, stop):
     print("ready", flush=True)
@@ -67,7 +71,7 @@ def test_the_second_signal_ends_at_once() -> None:
 
 def test_a_patient_service_is_not_ended_by_the_second_signal() -> None:
     """A supervisor's worker may be told by both the supervisor and whoever ends the group of processes."""
-    status, _, err = _run("run_service(hangs, patient=True, end_s=1.0)", [signal.SIGTERM, signal.SIGTERM])
+    status, _, err = _run("run_service(hangs, patient=True, closing_s=0.8)", [signal.SIGTERM, signal.SIGTERM])
     assert status == 1
     assert err == "error: did not end within 1 s, so it is ended hard; nothing is lost by that\n"
 
@@ -76,15 +80,22 @@ def test_a_patient_service_is_not_ended_by_the_second_signal() -> None:
 def test_what_hangs_is_ended_hard(service: str) -> None:
     """Also when the event loop itself is stuck: it would keep its partitions from everybody else."""
     started = time.monotonic()
-    status, _, err = _run(f"run_service({service}, end_s=0.5)", [signal.SIGTERM])
+    status, _, err = _run(f"run_service({service}, closing_s=0.3)", [signal.SIGTERM])
     assert (status, time.monotonic() - started < 10) == (1, True)
     assert "did not end within" in err
 
 
-def test_a_service_that_stops_itself_has_the_same_limit() -> None:
-    """Nobody needs to tell a failed worker to end."""
-    status, _, _ = _run("run_service(fails_and_hangs, end_s=0.5)", [])
+def test_a_failed_service_that_hangs_may_do_otherwise() -> None:
+    """Nobody needs to tell it to end, and it may begin anew instead."""
+    assert _run("run_service(fails_and_hangs, closing_s=0.3)", [])[0] == 1
+    assert _run("run_service(fails_and_hangs, closing_s=0.3, hung=lambda: os._exit(7))", [])[0] == 7
+
+
+def test_told_to_end_a_failed_service_does_not_begin_anew() -> None:
+    """Nor does the signal count as the second one, as it may still end well."""
+    status, _, err = _run("run_service(fails_and_hangs, closing_s=0.8, hung=lambda: os._exit(7))", [signal.SIGTERM])
     assert status == 1
+    assert "did not end within" in err
 
 
 def test_an_error_is_one_line() -> None:
