@@ -14,6 +14,7 @@ from worker.delivery import Delivery
 from worker.errors import ConfigurationError
 from worker.http import process_routes, serve
 from worker.lag import LagMetrics, watch_lag
+from worker.loop_lag import watch_loop
 from worker.pipeline import Pipeline
 from worker.scoring.breaker import Breaker
 from worker.scoring.guarded import GuardedScorer
@@ -49,6 +50,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
         app = batch_app(settings, settings.worker.group, [settings.topics.clicks], pipeline)
         lag = asyncio.create_task(watch_lag(LagMetrics(pipeline, lambda tp: end_offset(app, tp))))
         parts.callback(lag.cancel)
+        parts.callback(asyncio.create_task(watch_loop()).cancel)
         ready.pipeline = pipeline
         log.info("worker started", version=follower.pin().version, group=settings.worker.group)
         await run_app(app, stop, failed)
