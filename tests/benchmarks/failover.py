@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from aiokafka import ConsumerRecord
 
-from tests.benchmarks.broker import committed, fresh_topics, read
+from tests.benchmarks.broker import committed, ends, fresh_topics, read
 from tests.benchmarks.clicks import Click, send_at_rate
 from tests.benchmarks.process import environment, module, running
 from worker.settings import KafkaSettings, Settings, WorkerSettings
@@ -47,43 +47,65 @@ def _settings(bootstrap: str, group: str) -> Settings:
 
 async def _alone(settings: Settings, clicks: Sequence[Click], log: Path) -> dict[str, float]:
     command, variables = module(_WORKER), environment(settings)
-    events = clicks[: int(_RATE * 3 * _PHASE_S)]
     with running(command, log, variables) as first:
         await _until_assigned(log, 1)
-        sending = asyncio.create_task(send_at_rate(settings.kafka.bootstrap_servers, settings.topics.clicks, events, _RATE))
+        sending = _send(settings, clicks)
         await asyncio.sleep(_PHASE_S)
         joined = time.time()
         with running(command, log, variables):
             await _until_assigned(log, 3)  # each of both again
             await asyncio.sleep(_PHASE_S)
-            killed = time.time()
-            os.kill(first.pid, signal.SIGKILL)
-            await sending
-            await _until_committed(settings, len(events))
+            killed = _kill(first.pid)
+            await asyncio.sleep(_PHASE_S)
+            sent = await _stop(sending, settings)
+            await _until_committed(settings, sent)
     scores = await read(settings, settings.topics.scores)
     before = [score for score in scores if score.timestamp / 1000 < killed]
     return {
         "session_timeout_s": settings.worker.session_timeout_s,
         "join_duplicates": len(before) - len(_distinct(before)),
         "join_longest_pause_s": round(_longest_pause(before, joined), 2),
-        **_after_kill(scores, killed, len(events)),
+        **_after_kill(scores, killed, sent),
     }
 
 
 async def _supervised(settings: Settings, clicks: Sequence[Click], log: Path) -> dict[str, float]:
-    events = clicks[: int(_RATE * 3 * _PHASE_S)]
     with running(module(_WORKER, "--processes", "2"), log, environment(settings)) as supervisor:
         await _until_assigned(log, 2)
-        sending = asyncio.create_task(send_at_rate(settings.kafka.bootstrap_servers, settings.topics.clicks, events, _RATE))
+        sending = _send(settings, clicks)
         await asyncio.sleep(_PHASE_S)
-        killed = time.time()
-        os.kill(_children(supervisor)[0], signal.SIGKILL)
-        await sending
-        await _until_committed(settings, len(events))
+        killed = _kill(_children(supervisor)[0])
+        await asyncio.sleep(_PHASE_S)
+        sent = await _stop(sending, settings)
+        await _until_committed(settings, sent)
         workers = len(_children(supervisor))
     scores = await read(settings, settings.topics.scores)
     longest = _longest_pause(scores, killed + _WIRE_S)
-    return {**_after_kill(scores, killed, len(events)), "later_longest_pause_s": round(longest, 2), "workers_at_the_end": workers}
+    return {
+        **_after_kill(scores, killed, sent),
+        "later_longest_pause_s": round(longest, 2),
+        "workers_at_the_end": workers,
+    }
+
+
+def _send(settings: Settings, clicks: Sequence[Click]) -> "asyncio.Task[float]":
+    return asyncio.create_task(send_at_rate(settings.kafka.bootstrap_servers, settings.topics.clicks, clicks, _RATE))
+
+
+async def _stop(sending: "asyncio.Task[float]", settings: Settings) -> int:
+    """End the sending; how many clicks have arrived. There must have been more of them than the phases took."""
+    if sending.done():
+        raise SystemExit("error: all clicks were sent before the end; give more")
+    sending.cancel()
+    await asyncio.wait([sending])
+    return sum((await ends(settings.kafka.bootstrap_servers, settings.topics.clicks)).values())
+
+
+def _kill(pid: int) -> float:
+    """SIGKILL; when that was, on the broker's clock."""
+    now = time.time()
+    os.kill(pid, signal.SIGKILL)
+    return now
 
 
 def _after_kill(scores: Sequence[ConsumerRecord], killed: float, events: int) -> dict[str, float]:

@@ -53,10 +53,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--member")
+    parser.add_argument("--delay-s", type=float, default=0.02)
     options = parser.parse_args()
     configure_logging()
     try:
-        run_workers(functools.partial(run_constant_worker, delay_s=0.02), options.processes, options.member)
+        run_workers(functools.partial(run_constant_worker, delay_s=options.delay_s), options.processes, options.member)
     except InklingError as error:
         raise SystemExit(f"error: {one_line(error)}") from None
 
