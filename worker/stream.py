@@ -230,6 +230,11 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
             metadata_max_age_ms=10_000,
         )
 
+    async def on_partitions_assigned(self, assigned: set[TopicPartition], generation_id: int = 0) -> None:
+        # aiokafka itself begins with that when this returns: too late where to read the state back takes longer than a session.
+        self._ensure_consumer()._coordinator._start_heartbeat_task()
+        await super().on_partitions_assigned(assigned, generation_id)
+
     async def commit_once(self, offsets: Mapping[TopicPartition, int]) -> bool:
         """Commit; False when it did not happen. aiokafka itself retries what is worth retrying."""
         aiokafka_offsets = {TopicPartition(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
