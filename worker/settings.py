@@ -42,10 +42,11 @@ class TopicSettings(_Group):
 
 
 class SessionSettings(_Group):
-    """What a session is."""
+    """What a session is, and how long a visitor who does not come again is remembered."""
 
     gap_s: float = Field(1800, gt=0)
     grace_s: float = Field(300, ge=0)
+    forget_s: float = Field(2_592_000, gt=0)
     window: int = Field(64, ge=2)
     max_future_s: float = Field(86_400, ge=0)
 
@@ -53,12 +54,15 @@ class SessionSettings(_Group):
     def _grace_is_shorter_than_gap(self) -> Self:
         if self.grace_s >= self.gap_s:
             raise ValueError(f"grace_s ({self.grace_s:g}) must be less than gap_s ({self.gap_s:g})")
+        if self.forget_s <= self.gap_s:
+            raise ValueError(f"forget_s ({self.forget_s:g}) must be more than gap_s ({self.gap_s:g})")
         return self
 
     @property
     def policy(self) -> SessionPolicy:
         """The session rules in the contract's units."""
-        return SessionPolicy(gap_ms=round(self.gap_s * 1000), grace_ms=round(self.grace_s * 1000))
+        milliseconds = (round(seconds * 1000) for seconds in (self.gap_s, self.grace_s, self.forget_s))
+        return SessionPolicy(*milliseconds)
 
 
 class TritonSettings(_Group):
@@ -90,10 +94,11 @@ class StateSettings(_Group):
 
 
 class WorkerSettings(_Group):
-    """The consumer group and how much is taken at once."""
+    """The consumer group, how much is taken at once, and what a crash may leave in the score topic: copies, or nothing."""
 
     group: str = "inkling-worker"
-    max_batch: int = Field(256, ge=1, le=2000)
+    delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
+    max_batch: int = Field(256, ge=1, le=1000)
     commit_interval_s: float = Field(1.0, gt=0)
     # The least that Kafka allows by default. Heartbeats have a thread of their own, so a busy worker keeps it.
     session_timeout_s: float = Field(6.0, gt=0)

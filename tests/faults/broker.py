@@ -53,11 +53,14 @@ class Log:
         end = self.stable_end
         return [entry for entry in self.entries if entry.fate is Fate.COMMITTED and entry.offset < end]
 
-    def compact(self, upto: int) -> None:
-        """Below `upto`, keep the newest committed record of each key, and nothing of what was aborted."""
+    def compact(self, upto: int, with_tombstones: bool) -> None:
+        """Below `upto`, keep the newest committed record of each key, and nothing of what was aborted.
+
+        Tombstones stay for a while and go with a later compaction, `with_tombstones`.
+        """
         upto = min(upto, self.stable_end)
         newest = {entry.key: entry for entry in self.entries if entry.offset < upto and entry.fate is Fate.COMMITTED}
-        kept = set(map(id, newest.values()))
+        kept = {id(entry) for entry in newest.values() if entry.value is not None or not with_tombstones}
         self.entries = [entry for entry in self.entries if entry.offset >= upto or id(entry) in kept]
 
 
@@ -67,6 +70,7 @@ class _Transactions:
     def __init__(self) -> None:
         self.epoch = -1
         self.ongoing = False
+        self.ended = 0  # transactions of this epoch
         self.entries: list[Entry] = []
         self.seen: set[int] = set()  # sequence numbers of this epoch
 
@@ -83,6 +87,7 @@ class Broker:
     def __init__(self) -> None:
         self.logs: dict[tuple[str, int], Log] = {}
         self._transactions: dict[str, _Transactions] = {}
+        self.early_ends = 0  # of transactions, by what was meant for the one before
 
     def log(self, topic: str, partition: int) -> Log:
         return self.logs.setdefault((topic, partition), Log())
@@ -96,6 +101,7 @@ class Broker:
         transactions = self._transactions.setdefault(name, _Transactions())
         transactions.end(Fate.ABORTED)
         transactions.epoch += 1
+        transactions.ended = 0
         transactions.seen = set()
         return transactions.epoch
 
@@ -113,15 +119,22 @@ class Broker:
         transactions.seen.add(sequence)
         transactions.entries += self.log(topic, partition).append(payloads, Fate.OPEN)
 
-    def commit(self, name: str, epoch: int) -> None:
-        """EndTxn. A copy of the request does nothing."""
-        self._current(name, epoch).end(Fate.COMMITTED)
+    def commit(self, name: str, epoch: int, number: int) -> None:
+        """EndTxn, of the epoch's transaction of that number. The protocol does not have the number: a copy of the request that
+        comes late ends the next transaction.
+        """
+        transactions = self._current(name, epoch)
+        if number < transactions.ended:
+            self.early_ends += bool(transactions.entries)
+        else:
+            transactions.ended += 1
+        transactions.end(Fate.COMMITTED)
 
     def compact(self, topic: str, dice: random.Random) -> None:
         """Compact each partition of a topic up to a random place."""
         for (name, _), log in self.logs.items():
             if name == topic:
-                log.compact(dice.randint(0, log.end))
+                log.compact(dice.randint(0, log.end), dice.random() < 0.5)
 
     def _current(self, name: str, epoch: int) -> _Transactions:
         transactions = self._transactions[name]
