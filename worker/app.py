@@ -14,6 +14,7 @@ from worker.delivery import Delivery
 from worker.errors import ConfigurationError
 from worker.http import process_routes, serve
 from worker.lag import LagMetrics, watch_lag
+from worker.loop_lag import watch_loop
 from worker.pipeline import Pipeline
 from worker.scoring.breaker import Breaker
 from worker.scoring.guarded import GuardedScorer
@@ -34,6 +35,8 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
     Raises ConfigurationError when Kafka or a pointer cannot be had at the start, and what a partition failed with.
     """
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    # From here on the time runs in which the process has to end.
+    failed.add_done_callback(lambda _: stop.set())
     ready = _Readiness()
     async with contextlib.AsyncExitStack() as parts:
         delivery = await _delivery(settings, parts)
@@ -47,6 +50,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
         app = batch_app(settings, settings.worker.group, [settings.topics.clicks], pipeline)
         lag = asyncio.create_task(watch_lag(LagMetrics(pipeline, lambda tp: end_offset(app, tp))))
         parts.callback(lag.cancel)
+        parts.callback(asyncio.create_task(watch_loop()).cancel)
         ready.pipeline = pipeline
         log.info("worker started", version=follower.pin().version, group=settings.worker.group)
         await run_app(app, stop, failed)

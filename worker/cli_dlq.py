@@ -1,5 +1,6 @@
 """`inkling dlq`: records that are no events."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
 dlq_app = typer.Typer(help="Records that are no events.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
+OnlyOrigin = Annotated[str | None, typer.Argument(help="Only this record, topic:partition:offset.")]
+OnlyReason = Annotated[str | None, typer.Option("--reason", help="Only those with this reason.")]
+Everything = Annotated[bool, typer.Option("--all", help="All of them.")]
 
 
 @dlq_app.command("list")
@@ -27,7 +31,11 @@ def dlq_list(
     listing = asyncio.run(list_dead(Settings(), newest))
     if as_json:
         letters = [_described(letter) for letter in listing.newest]
-        print(json.dumps({"reasons": dict(listing.reasons), "newest": letters, "foreign": listing.foreign}))
+        print(
+            json.dumps(
+                {"reasons": dict(listing.reasons), "newest": letters, "foreign": listing.foreign, "dropped": listing.dropped}
+            )
+        )
         return
     for reason, count in listing.reasons.most_common():
         print(f"{count:>8}  {reason}")
@@ -35,6 +43,8 @@ def dlq_list(
     for letter in listing.newest:
         what = _described(letter)
         print(f"{what['at']}  {what['origin']}  {what['reason']}: {what['detail']}")
+    if listing.dropped:
+        print(f"{listing.dropped} more were dropped")
     if listing.foreign:
         print(f"{listing.foreign} records on the topic are no dead letters")
 
@@ -70,30 +80,19 @@ def dlq_show(
 
 @dlq_app.command("replay")
 def dlq_replay(
-    origin: Annotated[str | None, typer.Argument(help="Only this record, topic:partition:offset.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Only those with this reason.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    origin: OnlyOrigin = None,
+    reason: OnlyReason = None,
+    everything: Everything = False,
     as_json: AsJson = False,
 ) -> None:
     """Put records back on the topic that they came from, each once."""
     import asyncio
     import json
 
-    from worker.contract.events import Reason
-    from worker.dead import DeadLetter
     from worker.dlq import replay_dead
     from worker.settings import Settings
 
-    if (origin is not None) + (reason is not None) + everything != 1:
-        raise typer.BadParameter("give one of ORIGIN, --reason or --all")
-    if reason is not None and reason not in {known.value for known in Reason}:
-        raise typer.BadParameter(f"--reason {reason}: give one of {', '.join(known.value for known in Reason)}")
-    only = None if origin is None else _origin(origin)
-
-    def wanted(letter: DeadLetter) -> bool:
-        return everything or letter.origin == only or letter.reason == reason
-
-    result = asyncio.run(replay_dead(Settings(), wanted, named=only is not None))
+    result = asyncio.run(replay_dead(Settings(), _wanted(origin, reason, everything), named=origin is not None))
     if as_json:
         print(json.dumps({name: getattr(result, name) for name in result.__struct_fields__}))
         return
@@ -102,9 +101,52 @@ def dlq_replay(
         (result.again, "had been put back before, and were left"),
         (result.died_again, "had been put back and died again, and were left: name one to put it back once more"),
         (result.cut, "are not kept whole, and cannot be put back"),
+        (result.dropped, "were dropped, and were left"),
     ):
         if count:
             print(f"{count} {why}")
+
+
+@dlq_app.command("drop")
+def dlq_drop(
+    origin: OnlyOrigin = None,
+    reason: OnlyReason = None,
+    everything: Everything = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Mark dead letters as dealt with: they are neither listed nor put back any more. This cannot be undone.
+
+    Nothing is deleted: the bytes stay on the topic, and `show` shows them, for as long as Kafka keeps them.
+    """
+    import asyncio
+    import json
+    import sys
+
+    from worker.dlq import drop_dead, droppable
+    from worker.settings import Settings
+
+    wanted, settings = _wanted(origin, reason, everything), Settings()
+    found = asyncio.run(droppable(settings, wanted))
+    count = sum(map(len, found.values()))
+    if count and not yes:
+        if not sys.stdin.isatty():
+            raise typer.BadParameter(f"this would drop {count} dead letters: add --yes")
+        typer.confirm(f"Drop {count} dead letters?", abort=True, err=True)
+    if count:
+        asyncio.run(drop_dead(settings, found))
+    print(json.dumps({"dropped": count}) if as_json else f"{count} dead letters dropped")
+
+
+def _wanted(origin: str | None, reason: str | None, everything: bool) -> Callable[["DeadLetter"], bool]:
+    from worker.contract.events import Reason
+
+    if (origin is not None) + (reason is not None) + everything != 1:
+        raise typer.BadParameter("give one of ORIGIN, --reason or --all")
+    if reason is not None and reason not in {known.value for known in Reason}:
+        raise typer.BadParameter(f"--reason {reason}: give one of {', '.join(known.value for known in Reason)}")
+    only = None if origin is None else _origin(origin)
+    return lambda letter: everything or letter.origin == only or letter.reason == reason
 
 
 def _origin(text: str) -> "Origin":

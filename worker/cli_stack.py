@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from worker.errors import InklingError
-from worker.settings import Settings
+from worker.settings import MetricsSettings, Settings
 
 if TYPE_CHECKING:
     from deploy.local.state import Addresses, StackState
@@ -155,7 +155,7 @@ def _options(
     from deploy.local.topics import standard_topics
 
     settings = Settings()
-    topics, metrics = settings.topics, settings.metrics
+    topics = settings.topics
     if partitions is not None:
         topics = topics.model_copy(update={"partitions": partitions})
     return StackOptions(
@@ -165,12 +165,20 @@ def _options(
         model_repository=str((models or OWN_MODELS).resolve()),
         require_model=triton,
         topics=standard_topics(topics),
-        # Where a worker and the outcome join serve their metrics when they are started with the same settings.
-        scrape={
-            job: [f"{metrics.host}:{port}"] if port else []
-            for job, port in (("worker", metrics.port), ("labels", metrics.labels_port))
-        },
+        scrape=_scrape(settings.metrics, topics.partitions),
     )
+
+
+def _scrape(metrics: MetricsSettings, partitions: int) -> dict[str, list[str]]:
+    """Where workers and the outcome join serve their metrics when they are started with the same settings.
+
+    A supervisor's workers count up from the port. More than there are partitions would be idle; fewer are no alert.
+    """
+    ports = range(metrics.port, min(metrics.port + partitions, 65_536)) if metrics.port else range(0)
+    return {
+        "worker": [f"{metrics.host}:{port}" for port in ports if port != metrics.labels_port],
+        "labels": [f"{metrics.host}:{metrics.labels_port}"] if metrics.labels_port else [],
+    }
 
 
 def _state(directory: Path) -> "StackState | None":

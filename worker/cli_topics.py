@@ -65,8 +65,8 @@ def replay(
 
 def labels() -> None:
     """Join scores with what really happened, until told to stop. As many as you like share the partitions."""
-    from worker.cli import run_service
     from worker.labels_app import run_labels
+    from worker.service import run_service
 
     run_service(run_labels)
 

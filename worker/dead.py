@@ -15,6 +15,9 @@ KEPT_BYTES = 64 * 1024
 #: On a record that was put back from the dead letters: the origin of its dead letter.
 REPLAYED_FROM = "inkling-replayed-from"
 
+#: Names of a record that says which dead letters are dropped: one such header for each of their origins, and nothing else.
+_DROPPED = "inkling-dropped"
+
 #: Our headers come first and in this order, so that headers of the same name in the original cannot pass for ours.
 _NAMES: tuple[str, ...] = (
     "inkling-origin",
@@ -132,6 +135,21 @@ def parse_dead(value: bytes | None, key: bytes | None, headers: Headers) -> Dead
         )
     except ValueError:
         return None
+
+
+def drop_record(origins: Sequence[Origin]) -> tuple[None, bytes, list[tuple[str, bytes | None]]]:
+    """Key, value and headers of a record that drops the dead letters of these origins."""
+    return None, b"", [(_DROPPED, str(origin).encode()) for origin in origins]
+
+
+def parse_dropped(headers: Headers) -> list[Origin]:
+    """The origins that a record of the dead-letter topic drops; none if it is no such record."""
+    if not headers or any(name != _DROPPED for name, _ in headers):
+        return []
+    try:
+        return [Origin.parse((text or b"").decode()) for _, text in headers]
+    except ValueError:
+        return []
 
 
 def _size(headers: Headers) -> int:

@@ -1,21 +1,24 @@
-"""Looking at dead letters, and putting records back where they came from.
+"""Looking at dead letters, putting records back where they came from, and dropping what is dealt with.
 
 Putting back is done once for every dead letter. The record that is put back says so itself, in a header that names its
 origin, so "was it put back?" is answered by reading the origin's partition after the origin: there is no second place to keep
 in step, and a crash in between leaves either the record with its header or nothing. Two people who put back the same
 records at the same moment could still do it twice; the event ids then make the worker drop the copies.
+
+Dropping deletes nothing: Kafka deletes from the beginning only, and the auditor needs a dead letter for every click that has
+no score. A record behind the dead letter, on its partition, says that it is dropped: retention takes the letter first.
 """
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 
 import msgspec
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from worker.dead import REPLAYED_FROM, DeadLetter, Origin, parse_dead
+from worker.dead import REPLAYED_FROM, DeadLetter, Origin, drop_record, parse_dead, parse_dropped
 from worker.errors import ConfigurationError, DeliveryError, InklingError
 from worker.kafka import connection
 from worker.send import Record, send_packed
@@ -25,6 +28,8 @@ from worker.topic import records_to_end, whole_topic
 
 #: Records put back in one go: bounds memory.
 _PORTION = 1000
+#: Origins that one record drops.
+_DROPS = 500
 #: A record that was whole as a dead letter is whole with its own headers and this more.
 _REQUEST_BYTES = 2_000_000
 
@@ -32,44 +37,51 @@ _REQUEST_BYTES = 2_000_000
 class Listing(msgspec.Struct):
     """What lies among the dead: how many of each reason, and the newest, newest first. Copies after a crash count once.
 
-    `foreign` records on the topic are no dead letters.
+    `foreign` records on the topic are no dead letters; `dropped` ones are not counted among the others.
     """
 
     reasons: Counter[str]
     newest: list[DeadLetter]
     foreign: int
+    dropped: int
 
 
 class Replayed(msgspec.Struct):
     """What came of putting records back. `again`: had been put back before. `died_again`: are dead once more although put
-    back, and were left, unless named. `cut`: are not kept whole, so there is nothing to put back.
+    back, and were left, unless named. `cut`: are not kept whole, so there is nothing to put back. `dropped`: are dealt with.
     """
 
     put_back: int = 0
     again: int = 0
     died_again: int = 0
     cut: int = 0
+    dropped: int = 0
 
 
 async def list_dead(settings: Settings, newest: int) -> Listing:
     """All dead letters, counted, and the `newest` of them. Raises ConfigurationError when Kafka or the topic is away."""
     reasons: Counter[str] = Counter()
-    foreign = 0
+    foreign = dropped = 0
+    drops = await _drops(settings)
     heap: list[tuple[int, Origin, DeadLetter]] = []
-    async for letter in _each_once(settings):
+    async for _, letter in _each_once(settings):
         if letter is None:
             foreign += 1
+            continue
+        if letter.origin in drops:
+            dropped += 1
             continue
         reasons[letter.reason] += 1
         heapq.heappush(heap, (letter.timestamp_ms, letter.origin, letter))
         if len(heap) > newest:
             heapq.heappop(heap)
-    return Listing(reasons, [letter for _, _, letter in sorted(heap, key=lambda entry: entry[:2], reverse=True)], foreign)
+    newest_first = [letter for _, _, letter in sorted(heap, key=lambda entry: entry[:2], reverse=True)]
+    return Listing(reasons, newest_first, foreign, dropped)
 
 
 async def find_dead(settings: Settings, origin: Origin) -> DeadLetter:
-    """The dead letter of one record. Raises InklingError when there is none."""
-    async for letter in _each_once(settings):
+    """The dead letter of one record, be it dropped. Raises InklingError when there is none."""
+    async for _, letter in _each_once(settings):
         if letter is not None and letter.origin == origin:
             return letter
     raise InklingError(f"no dead letter of {origin}: see `inkling dlq list`")
@@ -83,10 +95,13 @@ async def replay_dead(settings: Settings, wanted: Callable[[DeadLetter], bool], 
     """
     result = Replayed()
     origins: set[Origin] = set()
-    async for letter in _each_once(settings):
+    drops = await _drops(settings)
+    async for _, letter in _each_once(settings):
         if letter is None or not wanted(letter):
             continue
-        if letter.cut:
+        if letter.origin in drops:
+            result.dropped += 1
+        elif letter.cut:
             result.cut += 1
         elif not named and any(name == REPLAYED_FROM for name, _ in letter.headers):
             result.died_again += 1
@@ -100,6 +115,27 @@ async def replay_dead(settings: Settings, wanted: Callable[[DeadLetter], bool], 
     return result
 
 
+async def droppable(settings: Settings, wanted: Callable[[DeadLetter], bool]) -> dict[int, list[Origin]]:
+    """The wanted dead letters that are not dropped yet, by the partition of the topic that they lie on."""
+    drops = await _drops(settings)
+    found: defaultdict[int, list[Origin]] = defaultdict(list)
+    async for partition, letter in _each_once(settings):
+        if letter is not None and letter.origin not in drops and wanted(letter):
+            found[partition].append(letter.origin)
+    return dict(found)
+
+
+async def drop_dead(settings: Settings, found: Mapping[int, Sequence[Origin]]) -> None:
+    """Drop dead letters that `droppable` found: they are neither listed nor put back any more.
+
+    Each is confirmed. Raises DeliveryError when Kafka does not confirm; it may be done again.
+    """
+    async with _producer(settings, "not all are dropped") as producer:
+        for partition, origins in found.items():
+            records = [drop_record(origins[start : start + _DROPS]) for start in range(0, len(origins), _DROPS)]
+            await send_packed(producer, settings.topics.dead, partition, records)
+
+
 def printable(data: bytes | None, most: int = 4000) -> str:
     """Bytes as text that cannot do anything to a terminal: as UTF-8 where they are, else escaped; cut at `most` characters."""
     if data is None:
@@ -109,19 +145,30 @@ def printable(data: bytes | None, most: int = 4000) -> str:
     return shown + ("…" if len(text) > most or len(data) > 4 * most else "")
 
 
-async def _each_once(settings: Settings) -> AsyncIterator[DeadLetter | None]:
-    """Every dead letter, in the order of its partition; copies of an origin once, foreign records as None."""
+async def _each_once(settings: Settings) -> AsyncIterator[tuple[int, DeadLetter | None]]:
+    """Every dead letter with its partition, in the order of that; copies of an origin once, foreign records as None."""
     seen: set[Origin] = set()
+    async for record in _records(settings):
+        letter = parse_dead(record.value, record.key, record.headers)
+        if letter is not None and letter.origin not in seen:
+            seen.add(letter.origin)
+            yield record.partition, letter
+        elif letter is None and not parse_dropped(record.headers):
+            yield record.partition, None
+
+
+async def _drops(settings: Settings) -> set[Origin]:
+    """The origins of all dead letters that were dropped."""
+    return {origin async for record in _records(settings) for origin in parse_dropped(record.headers)}
+
+
+async def _records(settings: Settings) -> AsyncIterator[ConsumerRecord]:
     dead = settings.topics.dead
     try:
         async with whole_topic(settings.kafka, dead) as consumer:
             async for records in records_to_end(consumer):
                 for record in records:
-                    letter = parse_dead(record.value, record.key, record.headers)
-                    if letter is None or letter.origin not in seen:
-                        yield letter
-                    if letter is not None:
-                        seen.add(letter.origin)
+                    yield record
     except KafkaError as error:
         raise ConfigurationError(f"cannot read {dead} at {settings.kafka.bootstrap_servers}: {error!r}") from error
 
@@ -153,21 +200,27 @@ def _put_back_from(record: ConsumerRecord) -> Iterator[Origin]:
 
 
 async def _put_back(settings: Settings, origins: set[Origin]) -> None:
-    producer = AIOKafkaProducer(
-        **connection(settings.kafka), enable_idempotence=True, acks="all", linger_ms=0, max_request_size=_REQUEST_BYTES
-    )
-    try:
-        await producer.start()
+    async with _producer(settings, "not all records are back") as producer:
         portion: list[DeadLetter] = []
-        async for letter in _each_once(settings):
+        async for _, letter in _each_once(settings):
             if letter is not None and letter.origin in origins:
                 portion.append(letter)
             if len(portion) == _PORTION:
                 await _send(producer, portion)
                 portion.clear()
         await _send(producer, portion)
+
+
+@asynccontextmanager
+async def _producer(settings: Settings, otherwise: str) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(
+        **connection(settings.kafka), enable_idempotence=True, acks="all", linger_ms=0, max_request_size=_REQUEST_BYTES
+    )
+    try:
+        await producer.start()
+        yield producer
     except KafkaError as error:
-        raise DeliveryError(f"not all records are back ({error!r}): do it again, those that are will be left") from error
+        raise DeliveryError(f"{otherwise} ({error!r}): do it again, those that are will be left") from error
     finally:
         await producer.stop()
 

@@ -3,7 +3,7 @@
     InklingError                 a sentence that says what is wrong and what to do
     ├── ConfigurationError       stop: a setting or file is wrong
     ├── StateError               stop: the changelog cannot be trusted as it is
-    ├── OwnershipError           stop: another worker has the partition now
+    ├── OwnershipError           begin anew: another worker has the partition now
     ├── DeliveryError            retry the batch; never commit past it
     ├── ModelError               stop the command: a version is missing, damaged or unfit
     │   └── GateRefused          stop with status 3: the candidate is not better
@@ -22,6 +22,7 @@ class Policy(Enum):
     """What the worker does when a leaf of the tree reaches it."""
 
     STOP = "stop"
+    ANEW = "begin anew"
     RETRY = "retry"
     FALLBACK = "fallback"
 
@@ -42,7 +43,9 @@ class StateError(InklingError):
 
 
 class OwnershipError(InklingError):
-    """The right to write a partition's changelog is lost. Its state in memory is worth nothing now; begin anew."""
+    """The right to write a partition's changelog is lost. Its state in memory is worth nothing now."""
+
+    policy = Policy.ANEW
 
 
 class DeliveryError(InklingError):

@@ -14,6 +14,7 @@ def connection(kafka: KafkaSettings) -> dict[str, Any]:
     """Arguments for any aiokafka client. Raises ConfigurationError when a credential is missing."""
     arguments: dict[str, Any] = {
         "bootstrap_servers": kafka.bootstrap_servers,
+        "client_id": kafka.client_id,
         "security_protocol": kafka.security_protocol,
     }
     if kafka.security_protocol.endswith("SSL"):

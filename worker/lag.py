@@ -48,9 +48,7 @@ class LagMetrics:
 
 
 async def watch_lag(lag: LagMetrics) -> None:
-    """Shows the lag, and how late the event loop is, until cancelled."""
+    """Shows the lag until cancelled."""
     while True:
-        due = time.monotonic() + _CHECK_S
         await asyncio.sleep(_CHECK_S)
-        metrics.loop_lag.observe(max(time.monotonic() - due, 0.0))
         lag.show(time.time_ns() // 1_000_000)

@@ -43,7 +43,9 @@ live_sessions = Gauge("inkling_live_sessions", "Sessions in memory.", ["partitio
 state_bytes = Counter("inkling_changelog_bytes", "Bytes of state written to the changelog.")
 rebalance = Histogram("inkling_rebalance_seconds", "From losing partitions to having the new ones ready.", buckets=_LONG_SECONDS)
 recovery = Histogram("inkling_recovery_seconds", "Time to read one partition's state back.", buckets=_LONG_SECONDS)
-loop_lag = Histogram("inkling_event_loop_lag_seconds", "How late the event loop wakes up.", buckets=_SECONDS)
+loop_lag = Histogram(
+    "inkling_event_loop_lag_seconds", "How late the event loop is for what is due, 20 times a second.", buckets=_SECONDS
+)
 delivery_retries = Counter("inkling_delivery_retries", "Batches sent again because Kafka did not confirm.")
 
 model_info = Info("inkling_model", "The version that new scores come from.")

@@ -244,8 +244,10 @@ class Pipeline:
             self._failed.set_exception(error)
 
     async def _forget(self, tp: TopicPartition) -> None:
-        await self._lanes.pop(tp).close()
-        self._delivery.disown(self._owners.pop(tp))
+        # A worker that ends while its group rebalances drains twice at once.
+        if (lane := self._lanes.pop(tp, None)) is not None:
+            await lane.close()
+            self._delivery.disown(self._owners.pop(tp))
 
 
 class _Steps:

@@ -17,6 +17,8 @@ class KafkaSettings(_Group):
     """How to reach Kafka. Secrets come from files only."""
 
     bootstrap_servers: str = "127.0.0.1:9092"
+    # What Kafka's logs, metrics and quotas know our connections by.
+    client_id: str = Field("inkling", min_length=1)
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     sasl_username: str | None = None
@@ -98,7 +100,8 @@ class WorkerSettings(_Group):
     delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
     max_batch: int = Field(256, ge=1, le=1000)
     commit_interval_s: float = Field(1.0, gt=0)
-    session_timeout_s: float = Field(10.0, gt=0)
+    # The least that Kafka allows by default. Heartbeats have a thread of their own, so a busy worker keeps it.
+    session_timeout_s: float = Field(6.0, gt=0)
     drain_s: float = Field(10.0, gt=0)
 
 
@@ -112,8 +115,9 @@ class MetricsSettings(_Group):
     """Where /metrics, /healthz and /readyz are served. Port 0 turns them off."""
 
     host: str = "127.0.0.1"
+    # Several workers of one supervisor count up from here.
     port: int = Field(9464, ge=0, le=65535)
-    labels_port: int = Field(9465, ge=0, le=65535)
+    labels_port: int = Field(9463, ge=0, le=65535)
 
 
 class ConsoleSettings(_Group):

@@ -44,6 +44,8 @@ log = get_logger()
 _FETCH_WAIT_S = 0.1
 #: How long to sleep at most while a rebalance has stopped the flow, before looking whether we are to stop.
 _FLOW_WAIT_S = 0.5
+#: A member learns from the answer to its heartbeat that the group meets again, so this long a take-over waits for it.
+_HEARTBEAT_S = 0.3
 #: Bytes a fetch may bring per partition: bounds what is prefetched.
 _FETCH_BYTES = 2 * 1024 * 1024
 
@@ -115,7 +117,7 @@ def batch_app(settings: Settings, group: str, topics: Iterable[str], handler: Ba
         topic_disable_leader=True,
         broker_commit_interval=settings.worker.commit_interval_s,
         broker_session_timeout=settings.worker.session_timeout_s,
-        broker_heartbeat_interval=settings.worker.session_timeout_s / 5,
+        broker_heartbeat_interval=min(settings.worker.session_timeout_s / 5, _HEARTBEAT_S),
         broker_max_poll_records=settings.worker.max_batch,
         stream_recovery_delay=0.0,
         stream_wait_empty=False,
@@ -214,7 +216,6 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         self._assignor = RangePartitionAssignor
         return AIOKafkaConsumer(
             **kafka.connection(settings.kafka),
-            client_id=conf.broker_client_id,
             group_id=conf.id,
             # Range puts partition p of every topic on the same member.
             partition_assignment_strategy=[RangePartitionAssignor],
@@ -229,6 +230,11 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
             rebalance_timeout_ms=int(settings.worker.drain_s * 2000) + 10_000,
             metadata_max_age_ms=10_000,
         )
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition], generation_id: int = 0) -> None:
+        # aiokafka itself begins with that when this returns: too late where to read the state back takes longer than a session.
+        self._ensure_consumer()._coordinator._start_heartbeat_task()
+        await super().on_partitions_assigned(assigned, generation_id)
 
     async def commit_once(self, offsets: Mapping[TopicPartition, int]) -> bool:
         """Commit; False when it did not happen. aiokafka itself retries what is worth retrying."""

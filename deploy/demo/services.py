@@ -9,8 +9,9 @@ from pathlib import Path
 
 from deploy.local.errors import StackError
 from deploy.local.ports import free_ports
-from deploy.local.process import Child, guarded
+from deploy.local.process import Child
 from deploy.local.stack import LocalStack
+from worker.exec_guard import guarded
 from worker.settings import Settings
 
 _READY_S = 40.0

@@ -136,7 +136,7 @@ STAGES = Row(
         Panel("Events in a batch", "Larger batches under load are as intended.", "short", quantiles("inkling_batch_events")),
         Panel(
             "Event loop lag, p99",
-            "How late the workers' event loops wake up. Above a second Kafka may take partitions away.",
+            "How late the workers' event loops are for what is due. Every score waits that long, the model's answers too.",
             "s",
             (
                 query(

@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local.errors import StackError
+from worker.exec_guard import guarded
 
-_GUARD = Path(__file__).with_name("exec_guard.py")
 _POLL_S = 0.05
 _TAIL_LINES = 12
 _REASON_LINES = 60
@@ -51,11 +50,6 @@ class ProcessId:
             return  # another process has the pid now
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-
-
-def guarded(command: Sequence[str]) -> list[str]:
-    """The command, killed when the thread that forks it ends."""
-    return [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), *command]
 
 
 def _ended_and_start(pid: int) -> tuple[bool, int] | None:

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.local.stack import LocalStack
-from tests.benchmarks import failover, latency, profile, recovery, report, scale, throughput
+from tests.benchmarks import failover, latency, processes, profile, recovery, report, scale, throughput
 from tests.benchmarks.broker import fresh_topics
 from tests.benchmarks.clicks import Click, send_all, simulated_clicks
 
-PARTS = ("scale", "throughput", "full", "profile", "recovery", "failover", "latency")
+PARTS = ("scale", "throughput", "full", "processes", "profile", "recovery", "failover", "latency")
 _HERE = Path(__file__).parent
 _RESULTS = _HERE / "results.json"
 _DOCS = _HERE.parents[1] / "docs" / "performance.md"
@@ -24,7 +24,7 @@ _VISITORS = 20_000
 #: Spread so that a visitor's sessions are apart (at 6,000 an hour), or run into each other and fill the window.
 _CALM, _CROWDED = 6_000.0, 40_000.0
 _CROWDED_VISITORS = 2_000
-_FAILOVER_EVENTS, _LATENCY_EVENTS = 20_000, 60_000
+_FAILOVER_EVENTS, _LATENCY_EVENTS = 60_000, 60_000
 
 _console = Console()
 
@@ -63,6 +63,10 @@ def _run(part: str, stack: LocalStack, options: argparse.Namespace, work: Path, 
             clicks = simulated_clicks(options.events, _CROWDED_VISITORS, options.seed, _CROWDED)
             title = f"windows full, {options.events:,} events of {_CROWDED_VISITORS:,} visitors"
             results.setdefault("throughput", {})[title] = _race(bootstrap, clicks, options.rounds, work)
+        case "processes":
+            clicks = simulated_clicks(options.events, _VISITORS, options.seed, _CALM)
+            topic = _topic(bootstrap, clicks)
+            results["processes"] = processes.measure(bootstrap, topic, len(clicks), options.rounds, work)
         case "profile":
             clicks = simulated_clicks(options.events, _VISITORS, options.seed, _CALM)
             topic = _topic(bootstrap, clicks)

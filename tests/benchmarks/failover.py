@@ -1,17 +1,19 @@
-"""A second worker joins under load, then the first is killed: pauses, copies and losses."""
+"""A second worker joins under load, then one is killed: pauses, copies and losses; alone, and under a supervisor."""
 
 import asyncio
 import itertools
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from aiokafka import ConsumerRecord
 
-from tests.benchmarks.broker import committed, fresh_topics, read
+from tests.benchmarks.broker import committed, ends, fresh_topics, read
 from tests.benchmarks.clicks import Click, send_at_rate
 from tests.benchmarks.process import environment, module, running
 from worker.settings import KafkaSettings, Settings, WorkerSettings
@@ -21,6 +23,7 @@ _PHASE_S = 10.0
 _TIMEOUT_S = 60.0
 #: What the killed worker had on the wire is appended by then.
 _WIRE_S = 0.1
+_WORKER = "tests.support.constant_worker"
 
 
 class _Id(msgspec.Struct):
@@ -32,35 +35,100 @@ _ids = msgspec.json.Decoder(_Id)
 
 def measure(bootstrap: str, clicks: Sequence[Click], work: Path) -> dict[str, float]:
     """Two real workers but for the model (a constant after 20 ms), with the default session timeout."""
-    kafka, worker = KafkaSettings(bootstrap_servers=bootstrap), WorkerSettings(group="bench-failover")
-    settings = Settings(kafka=kafka, topics=fresh_topics(bootstrap), worker=worker)
-    return asyncio.run(_measure(settings, clicks, work / "failover.log"))
+    alone = asyncio.run(_alone(_settings(bootstrap, "alone"), clicks, work / "failover.log"))
+    supervised = asyncio.run(_supervised(_settings(bootstrap, "supervised"), clicks, work / "failover-supervised.log"))
+    return alone | {f"supervised_{name}": value for name, value in supervised.items()}
 
 
-async def _measure(settings: Settings, clicks: Sequence[Click], log: Path) -> dict[str, float]:
-    command, variables = module("tests.support.constant_worker"), environment(settings)
-    events = clicks[: int(_RATE * 3 * _PHASE_S)]
+def _settings(bootstrap: str, group: str) -> Settings:
+    kafka, worker = KafkaSettings(bootstrap_servers=bootstrap), WorkerSettings(group=f"bench-failover-{group}")
+    return Settings(kafka=kafka, topics=fresh_topics(bootstrap), worker=worker)
+
+
+async def _alone(settings: Settings, clicks: Sequence[Click], log: Path) -> dict[str, float]:
+    command, variables = module(_WORKER), environment(settings)
     with running(command, log, variables) as first:
-        sending = asyncio.create_task(send_at_rate(settings.kafka.bootstrap_servers, settings.topics.clicks, events, _RATE))
+        await _until_assigned(log, 1)
+        sending = _send(settings, clicks)
         await asyncio.sleep(_PHASE_S)
         joined = time.time()
         with running(command, log, variables):
+            await _until_assigned(log, 3)  # each of both again
             await asyncio.sleep(_PHASE_S)
-            killed = time.time()
-            os.kill(first.pid, signal.SIGKILL)
-            await sending
-            await _until_committed(settings, len(events))
+            killed = _kill(first.pid)
+            await asyncio.sleep(_PHASE_S)
+            sent = await _stop(sending, settings)
+            await _until_committed(settings, sent)
     scores = await read(settings, settings.topics.scores)
     before = [score for score in scores if score.timestamp / 1000 < killed]
-    distinct = len(_distinct(scores))
     return {
         "session_timeout_s": settings.worker.session_timeout_s,
         "join_duplicates": len(before) - len(_distinct(before)),
         "join_longest_pause_s": round(_longest_pause(before, joined), 2),
+        **_after_kill(scores, killed, sent),
+    }
+
+
+async def _supervised(settings: Settings, clicks: Sequence[Click], log: Path) -> dict[str, float]:
+    with running(module(_WORKER, "--processes", "2"), log, environment(settings)) as supervisor:
+        await _until_assigned(log, 2)
+        sending = _send(settings, clicks)
+        await asyncio.sleep(_PHASE_S)
+        killed = _kill(_children(supervisor)[0])
+        await asyncio.sleep(_PHASE_S)
+        sent = await _stop(sending, settings)
+        await _until_committed(settings, sent)
+        workers = len(_children(supervisor))
+    scores = await read(settings, settings.topics.scores)
+    longest = _longest_pause(scores, killed + _WIRE_S)
+    return {
+        **_after_kill(scores, killed, sent),
+        "later_longest_pause_s": round(longest, 2),
+        "workers_at_the_end": workers,
+    }
+
+
+def _send(settings: Settings, clicks: Sequence[Click]) -> "asyncio.Task[float]":
+    return asyncio.create_task(send_at_rate(settings.kafka.bootstrap_servers, settings.topics.clicks, clicks, _RATE))
+
+
+async def _stop(sending: "asyncio.Task[float]", settings: Settings) -> int:
+    """End the sending; how many clicks have arrived. There must have been more of them than the phases took."""
+    if sending.done():
+        raise SystemExit("error: all clicks were sent before the end; give more")
+    sending.cancel()
+    await asyncio.wait([sending])
+    return sum((await ends(settings.kafka.bootstrap_servers, settings.topics.clicks)).values())
+
+
+def _kill(pid: int) -> float:
+    """SIGKILL; when that was, on the broker's clock."""
+    now = time.time()
+    os.kill(pid, signal.SIGKILL)
+    return now
+
+
+def _after_kill(scores: Sequence[ConsumerRecord], killed: float, events: int) -> dict[str, float]:
+    before = [score for score in scores if score.timestamp / 1000 < killed]
+    distinct = len(_distinct(scores))
+    return {
         "kill_to_first_score_s": round(_first_after(scores, killed + _WIRE_S) - killed, 2),
         "kill_duplicates": len(scores) - distinct - (len(before) - len(_distinct(before))),
-        "lost": len(events) - distinct,
+        "lost": events - distinct,
     }
+
+
+def _children(process: "subprocess.Popen[Any]") -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+async def _until_assigned(log: Path, times: int) -> None:
+    """Until workers were given partitions so many times, by what they log."""
+    deadline = time.monotonic() + _TIMEOUT_S
+    while log.read_text().count('"partitions assigned"') < times:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"error: the workers got no partitions (log: {log.read_text()[-2000:]})")
+        await asyncio.sleep(0.1)
 
 
 async def _until_committed(settings: Settings, events: int) -> None:

@@ -18,7 +18,7 @@ from worker.console.snapshot import Snapshot
 from worker.console.state import Aggregator
 from worker.contract.codec import encode
 from worker.contract.events import ClickEvent, OutcomeEvent, Reason, ScoreEvent
-from worker.dead import dead_letter
+from worker.dead import Origin, dead_letter, drop_record
 from worker.settings import KafkaSettings, Settings, TopicSettings
 
 
@@ -108,6 +108,7 @@ async def test_records_of_every_topic_reach_the_page(kafka: str, topics: TopicSe
             for number in range(30):
                 await to.send(topics.outcomes, encode(outcome(number)), key=b"ann")
             await to.send_and_wait(topics.dead, dead_value, key=dead_key, headers=dead_headers)
+            await to.send_and_wait(topics.dead, b"", headers=drop_record([Origin(topics.clicks, 0, 9)])[2])
             await to.flush()
             seen = await snapshot_when(
                 aggregator,

@@ -9,8 +9,8 @@ import pytest
 
 from tests.support.reference import Written, reference, write
 from tests.support.topics import Sent, read, send, shop_records
-from worker.dead import REPLAYED_FROM, DeadLetter, Origin, dead_letter
-from worker.dlq import find_dead, list_dead, replay_dead
+from worker.dead import REPLAYED_FROM, DeadLetter, Origin, dead_letter, parse_dead, parse_dropped
+from worker.dlq import drop_dead, droppable, find_dead, list_dead, replay_dead
 from worker.errors import ConfigurationError, InklingError
 from worker.settings import KafkaSettings, Settings, TopicSettings
 
@@ -115,6 +115,46 @@ async def test_what_is_cut_cannot_be_put_back(settings: Settings) -> None:
     assert (result.put_back, result.cut) == (0, 1)
 
 
+async def test_dropped_ones_are_neither_listed_nor_put_back(settings: Settings) -> None:
+    """Only the wanted ones; they stay to be looked at, also as later copies."""
+    dead = await _bury(settings, [*shop_records(10), *_BAD])
+    found = await droppable(settings, lambda letter: letter.reason == "not_json")
+    assert sum(map(len, found.values())) == 2
+    await drop_dead(settings, found)
+    await write(settings, dead.values())  # copies, as after a crash
+    listing = await list_dead(settings, 10)
+    assert listing.reasons == {"empty": 1, "null_key": 1, "tombstone": 1}
+    assert {letter.reason for letter in listing.newest} == listing.reasons.keys()
+    assert (listing.dropped, listing.foreign) == (2, 0)
+    assert await droppable(settings, lambda letter: letter.reason == "not_json") == {}
+    result = await replay_dead(settings, _all)
+    assert (result.put_back, result.dropped) == (len(_BAD) - 2, 2)
+    dropped = next(origin for origins in found.values() for origin in origins)
+    assert (await replay_dead(settings, lambda letter: letter.origin == dropped, named=True)).dropped == 1
+    assert (await find_dead(settings, dropped)).reason == "not_json"
+
+
+async def test_many_are_dropped_at_once(settings: Settings) -> None:
+    """More than one record of drops holds."""
+    await _bury(settings, [(b"v%d" % number, b"{") for number in range(1300)])
+    await drop_dead(settings, await droppable(settings, _all))
+    listing = await list_dead(settings, 1)
+    assert (listing.reasons, listing.dropped, listing.foreign) == ({}, 1300, 0)
+
+
+async def test_drops_lie_behind_their_letters(settings: Settings) -> None:
+    """On the same partition, so that retention takes the letter first and none comes back."""
+    await _bury(settings, [(b"v%d" % number, b"{") for number in range(50)])
+    await drop_dead(settings, await droppable(settings, _all))
+    left: set[tuple[int, str]] = set()
+    for record in await read(settings, settings.topics.dead):
+        letter = parse_dead(record.value, record.key, record.headers)
+        if letter is not None:
+            left.add((record.partition, str(letter.origin)))
+        left -= {(record.partition, str(origin)) for origin in parse_dropped(record.headers)}
+    assert left == set()
+
+
 async def test_forged_marks_do_not_stop_it(settings: Settings) -> None:
     """A header of our name with nonsense in it, on any click, is passed over."""
     await _bury(settings, _BAD[:1])
@@ -137,17 +177,23 @@ async def test_the_commands_show_hostile_bytes_safely(settings: Settings) -> Non
     """Escape sequences of a record do not reach the terminal; scripts get JSON."""
     await _bury(settings, [(b"v\x1b[2J", b'{"a": "\x1b]0;owned\x07\xff\xe2\x80\xae"')])
 
-    def run(*arguments: str) -> str:
-        environment = {
-            "INKLING_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
-            "INKLING_TOPICS__DEAD": settings.topics.dead,
-            "INKLING_TOPICS__CLICKS": settings.topics.clicks,
-        }
-        program = "from worker.cli_dlq import dlq_app; dlq_app()"
+    environment = {
+        "INKLING_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
+        "INKLING_TOPICS__DEAD": settings.topics.dead,
+        "INKLING_TOPICS__CLICKS": settings.topics.clicks,
+    }
+    program = "from worker.cli_dlq import dlq_app; dlq_app()"
+
+    def run(*arguments: str, status: int = 0) -> str:
         done = subprocess.run(
-            [sys.executable, "-c", program, *arguments], env={**os.environ, **environment}, capture_output=True, check=True
+            [sys.executable, "-c", program, *arguments],
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
         )
-        return done.stdout.decode()
+        assert done.returncode == status
+        return (done.stderr if status else done.stdout).decode()
 
     listed = json.loads(run("list", "--json"))
     assert listed["reasons"] == {"bad_encoding": 1}
@@ -157,3 +203,8 @@ async def test_the_commands_show_hostile_bytes_safely(settings: Settings) -> Non
     assert "owned" in run("show", origin)
     assert json.loads(run("replay", origin, "--json"))["put_back"] == 1
     assert run("replay", "--all").startswith("0 records put back\n1 had been put back before")
+    assert "--yes" in run("drop", "--all", status=2)
+    assert json.loads(run("list", "--json"))["dropped"] == 0
+    assert run("drop", "--all", "--yes") == "1 dead letters dropped\n"
+    assert json.loads(run("drop", "--all", "--yes", "--json")) == {"dropped": 0}
+    assert json.loads(run("list", "--json"))["dropped"] == 1

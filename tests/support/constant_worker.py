@@ -1,17 +1,22 @@
 """The scoring worker without a model server: every part but the scorer is the real one.
 
-Also a program, so that it can be killed: `python -m tests.support.constant_worker`, settings from the environment.
+Also a program, so that it can be killed: `python -m tests.support.constant_worker`, settings from the environment; with
+`--processes N` under the real supervisor.
 """
 
+import argparse
 import asyncio
 import contextlib
-import signal
+import functools
 
+from worker.cli_worker import run_workers
 from worker.contract.features import FeatureSpec, ModelInputs
 from worker.delivery import Delivery
+from worker.errors import InklingError
 from worker.pipeline import Pipeline
 from worker.scoring.base import Scores
 from worker.scoring.fake import ConstantScorer
+from worker.service import configure_logging, one_line
 from worker.settings import Settings
 from worker.store import KafkaSource
 from worker.stream import batch_app, run_app
@@ -32,6 +37,7 @@ class _Pinned:
 async def run_constant_worker(settings: Settings, stop: asyncio.Event, delay_s: float = 0.0) -> None:
     """Score until `stop`; raises what a partition failed with."""
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    failed.add_done_callback(lambda _: stop.set())
     async with contextlib.AsyncExitStack() as parts:
         delivery = Delivery(settings)
         parts.push_async_callback(delivery.stop)
@@ -42,11 +48,19 @@ async def run_constant_worker(settings: Settings, stop: asyncio.Event, delay_s: 
         await run_app(app, stop, failed)
 
 
-async def _until_terminated() -> None:
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    await run_constant_worker(Settings(), stop, delay_s=0.02)
+def main() -> None:
+    """What `inkling worker` does with these options."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--member")
+    parser.add_argument("--delay-s", type=float, default=0.02)
+    options = parser.parse_args()
+    configure_logging()
+    try:
+        run_workers(functools.partial(run_constant_worker, delay_s=options.delay_s), options.processes, options.member)
+    except InklingError as error:
+        raise SystemExit(f"error: {one_line(error)}") from None
 
 
 if __name__ == "__main__":
-    asyncio.run(_until_terminated())
+    main()

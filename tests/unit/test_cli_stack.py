@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from worker.cli_stack import app
+from worker.cli_stack import _scrape, app
 from worker.errors import InklingError
+from worker.settings import MetricsSettings
 
 
 def test_base_install_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,3 +56,14 @@ def test_wipe_removes_only_what_the_stack_wrote(tmp_path: Path) -> None:
 def test_wrong_usage_is_status_2(tmp_path: Path, arguments: list[str]) -> None:
     """Flags are checked before anything is started."""
     assert CliRunner().invoke(app, ["up", "--dir", str(tmp_path), *arguments]).exit_code == 2
+
+
+def test_all_workers_of_a_supervisor_are_scraped() -> None:
+    """One for each partition at the most, and never the outcome join in their place."""
+    assert _scrape(MetricsSettings(), 3) == {
+        "worker": ["127.0.0.1:9464", "127.0.0.1:9465", "127.0.0.1:9466"],
+        "labels": ["127.0.0.1:9463"],
+    }
+    assert _scrape(MetricsSettings(labels_port=9465), 3)["worker"] == ["127.0.0.1:9464", "127.0.0.1:9466"]
+    assert _scrape(MetricsSettings(port=65534), 8)["worker"] == ["127.0.0.1:65534", "127.0.0.1:65535"]
+    assert _scrape(MetricsSettings(port=0, labels_port=0), 3) == {"worker": [], "labels": []}

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.dead import KEPT_BYTES, WHOLE_BYTES, DeadLetter, Headers, Origin, dead_letter, parse_dead
+from worker.dead import (
+    KEPT_BYTES,
+    WHOLE_BYTES,
+    DeadLetter,
+    Headers,
+    Origin,
+    dead_letter,
+    drop_record,
+    parse_dead,
+    parse_dropped,
+)
 
 _HEADERS = st.lists(st.tuples(st.text(max_size=8), st.none() | st.binary(max_size=8)), max_size=4)
 
@@ -85,6 +95,39 @@ def test_details_that_are_no_unicode_do_not_break_it() -> None:
 def test_a_foreign_record_is_no_dead_letter(headers: Headers) -> None:
     """Whatever else lies on the topic is told apart, not raised over."""
     assert parse_dead(b"x", b"k", headers) is None
+
+
+def test_dropped_origins_come_back() -> None:
+    """From a record that says so; it is no dead letter itself."""
+    origins = [Origin("clicks", 3, 42), Origin("a:b", 0, 0)]
+    key, value, headers = drop_record(origins)
+    assert parse_dropped(headers) == origins
+    assert parse_dead(value, key, headers) is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (),
+        [("inkling-dropped", b"clicks")],
+        [("inkling-dropped", None)],
+        [("inkling-dropped", b"\xff:0:1")],
+        [("x", b"clicks:0:1")],
+    ],
+)
+def test_what_drops_nothing_is_told_apart(headers: Headers) -> None:
+    """Nonsense hides no dead letter."""
+    assert parse_dropped(headers) == []
+
+
+@given(_HEADERS)
+def test_a_dead_letter_drops_nothing(headers: Headers) -> None:
+    """Whatever headers its sender made up: ours come first."""
+    _, _, sent = dead_letter(
+        b"x", b"k", [*headers, ("inkling-dropped", b"clicks:0:1")], topic="clicks", partition=3, offset=42, timestamp_ms=0,
+        reason="not_json", detail="", stage="decode", worker_version="0",
+    )  # fmt: skip
+    assert parse_dropped(sent) == []
 
 
 def test_an_origin_that_is_none_is_refused() -> None:

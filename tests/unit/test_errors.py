@@ -35,12 +35,14 @@ def test_every_error_has_a_policy_and_a_status(kind: type[InklingError]) -> None
 
 
 def test_policies_are_those_of_the_drawing() -> None:
-    """Scoring falls back, delivery tries again, all else stops."""
+    """Scoring falls back, delivery tries again, who is shut out begins anew, all else stops."""
     for kind in LEAVES_AND_NODES:
         if issubclass(kind, errors.ScoringError):
             assert kind.policy is Policy.FALLBACK
         elif issubclass(kind, errors.DeliveryError):
             assert kind.policy is Policy.RETRY
+        elif issubclass(kind, errors.OwnershipError):
+            assert kind.policy is Policy.ANEW
         else:
             assert kind.policy is Policy.STOP
 

@@ -51,6 +51,7 @@ def test_plaintext_needs_nothing_else() -> None:
     assert connection(KafkaSettings(bootstrap_servers="a:1,b:2")) == {
         "bootstrap_servers": "a:1,b:2",
         "security_protocol": "PLAINTEXT",
+        "client_id": "inkling",
     }
 
 

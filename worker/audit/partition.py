@@ -17,7 +17,7 @@ from worker.contract.events import ClickEvent, InvalidRecord
 from worker.contract.features import FeatureSpec
 from worker.contract.fold import Fold
 from worker.contract.session import SessionPolicy
-from worker.dead import DeadLetter, parse_dead
+from worker.dead import DeadLetter, parse_dead, parse_dropped
 
 
 class Rules(NamedTuple):
@@ -82,6 +82,8 @@ class PartitionAudit:
         letter = parse_dead(record.value, record.key, record.headers)
         place = f"{record.topic}:{record.partition}:{record.offset}"
         scope = self._scope
+        if letter is None and parse_dropped(record.headers):
+            return
         if letter is None:
             self.report.checks["I1"].fail(f"{place} is no dead letter")
             return

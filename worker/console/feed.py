@@ -21,7 +21,7 @@ from aiokafka.structs import TopicPartition
 from worker.console.state import WINDOW_S, Aggregator, Column, PointerRecord
 from worker.contract.codec import decode
 from worker.contract.events import OutcomeEvent, ScoreEvent
-from worker.dead import parse_dead
+from worker.dead import parse_dead, parse_dropped
 from worker.kafka import connection
 from worker.settings import Settings
 
@@ -185,6 +185,8 @@ class Feed:
         self._aggregator.outcome(self._outcomes.decode(record.value or b""), at_ms)
 
     def _dead(self, record: ConsumerRecord, at_ms: int) -> None:
+        if parse_dropped(record.headers):
+            return
         letter = parse_dead(record.value, record.key, record.headers)
         self._aggregator.dead(letter.reason if letter else None, at_ms)
 

@@ -1,16 +1,22 @@
-"""Runs a command that dies with its parent: `python -I -S exec_guard.py PARENT_PID COMMAND ARGUMENT...`.
+"""Child processes that die with their parent, be it by SIGKILL.
 
-The kernel's parent-death signal is asked for here, in a process of its own just before `exec`, because a `preexec_fn`
-would run Python between fork and exec of a parent with many threads. It holds through `exec`.
-Standard library only: it runs without site-packages.
+`python -I -S exec_guard.py PARENT_PID COMMAND ARGUMENT...` becomes the command. The kernel's parent-death signal is asked
+for here, in a process of its own just before `exec`, because a `preexec_fn` would run Python between fork and exec of a
+parent with many threads. It holds through `exec`. Standard library only: it runs without site-packages.
 """
 
 import ctypes
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 _PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
+
+
+def guarded(command: Sequence[str]) -> list[str]:
+    """The command, killed when the thread that forks it ends."""
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
 
 
 def main() -> None:
@@ -27,4 +33,5 @@ def main() -> None:
         sys.exit(127)
 
 
-main()
+if __name__ == "__main__":
+    main()
