@@ -1,11 +1,27 @@
 """Every metric, once. Labels come from closed sets; `version` is bounded to the newest few. Units are base units."""
 
+from collections.abc import Sequence
+
+import numpy as np
 from prometheus_client import Counter, Gauge, Histogram, Info, disable_created_metrics
 
 from worker.contract.events import Reason
 
 # A second series for each counter and histogram that says when it began: nobody asks.
 disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class BatchHistogram(Histogram):
+    """A histogram that takes a batch of values at once: one by one they cost more than to decode the events."""
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """The same as `observe` of each."""
+        self._sum.inc(sum(values))
+        places = np.searchsorted(self._upper_bounds, values)
+        for place, count in enumerate(np.bincount(places, minlength=len(self._upper_bounds)).tolist()):
+            if count:
+                self._buckets[place].inc(count)
+
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 # For what takes seconds when all is well; the objectives, 10 s and 30 s, are bounds.
@@ -17,7 +33,7 @@ scores = Counter("inkling_scores", "Scores confirmed by Kafka.", ["path"])
 dead_letters = Counter("inkling_dead_letters", "Records that are no events.", ["reason"])
 dropped = Counter("inkling_dropped", "Events left out by policy.", ["reason"])
 outcomes = Counter("inkling_session_outcomes", "What events did to their sessions.", ["outcome"])
-event_to_score = Histogram(
+event_to_score = BatchHistogram(
     "inkling_event_to_score_seconds", "From the record's Kafka timestamp to its confirmed score.", buckets=_SECONDS
 )
 stage = Histogram("inkling_stage_seconds", "Time of one batch in one stage.", ["stage"], buckets=_SECONDS)

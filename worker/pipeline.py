@@ -6,20 +6,21 @@ While one batch of a partition is scored and published the next is folded; order
 """
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from aiokafka.consumer.consumer import ConsumerRecord
 from aiokafka.structs import TopicPartition
+from msgspec import Raw
 from structlog import get_logger
 
 from worker import __version__, metrics
 from worker.contract.codec import decode, encode
 from worker.contract.events import ClickEvent, InvalidRecord, ScoreEvent
-from worker.contract.features import FeatureSpec, ModelInputs
-from worker.contract.features import encode as encode_sessions
-from worker.contract.session import Outcome, Session
+from worker.contract.features import FeatureSpec, ModelInputs, hex_digits
+from worker.contract.slab import Step
 from worker.dead import dead_letter
 from worker.delivery import Delivery, Record
 from worker.lane import Lane
@@ -31,6 +32,7 @@ from worker.store import Change, PartitionState, Source, restore
 log = get_logger()
 
 _ROOM_WAIT_S = 0.05
+_NO_HEADERS: list[tuple[str, bytes | None]] = []
 #: Batches at the scorer at once. More would only queue in the model server, where waiting counts against the deadline.
 _SCORING_AT_ONCE = 2
 
@@ -46,8 +48,10 @@ class FoldedBatch(NamedTuple):
 
     next_offset: int
     events: list[ClickEvent]  # [B]
-    sessions: list[Session]  # [B] each as it was right after its event
     records: list[ConsumerRecord]  # [B]
+    session_ids: list[str]  # [B] of each event's session, as it was right after the event
+    positions: list[int]  # [B]
+    input_hashes: list[str]  # [B]
     inputs: ModelInputs | None  # None when B is 0
     dead: list[Record]
     changes: list[Change]
@@ -55,58 +59,65 @@ class FoldedBatch(NamedTuple):
 
 def fold_batch(state: PartitionState, records: list[ConsumerRecord], max_future_ms: int) -> FoldedBatch:
     """Decode a partition's records and fold them into its state, in order."""
-    events, sessions, origins, dead, outcomes = [], [], [], [], []
+    events: list[ClickEvent] = []
+    origins: list[ConsumerRecord] = []
+    dead: list[Record] = []
     for record in records:
         event = decode(record.value, record.key, record.timestamp, max_future_ms)
         if isinstance(event, InvalidRecord):
             metrics.dead_letters.labels(event.reason.value).inc()
             dead.append(_dead_letter(record, event))
-            continue
-        session, outcome = state.fold.apply(event, record.offset)
-        outcomes.append(outcome)
-        if not outcome.changed:
-            continue
-        events.append(event)
-        sessions.append(session)
-        origins.append(record)
-    _count(outcomes)
+        else:
+            events.append(event)
+            origins.append(record)
+    step = state.fold.fold(events, [record.offset for record in origins])
+    _count(step)
+    if len(step.at) < len(events):
+        events, origins = [events[at] for at in step.at], [origins[at] for at in step.at]
     next_offset = records[-1].offset + 1
     return FoldedBatch(
         next_offset,
         events,
-        sessions,
         origins,
-        encode_sessions(sessions) if sessions else None,
+        hex_digits(step.session),
+        step.position.tolist(),
+        hex_digits(step.chain),
+        step.inputs,
         dead,
-        state.changes(sessions, next_offset),
+        state.changes(next_offset),
     )
 
 
 def score_records(batch: FoldedBatch, scores: Scores, settings: Settings, now_ms: int) -> list[Record]:
     """The batch's ScoreEvents as Kafka records."""
     records: list[Record] = []
-    fields = score_fields(scores)
-    for row, (event, session, record) in enumerate(zip(batch.events, batch.sessions, batch.records, strict=True)):
+    model, deadline_ms, version, path = settings.model.name, settings.scoring.deadline_ms, scores.version, scores.path
+    place = f"{batch.records[0].topic}:{batch.records[0].partition}:"
+    next_items = scores.next_items or itertools.repeat(None, len(batch.events))
+    columns = (batch.events, batch.records, batch.session_ids, batch.positions, batch.input_hashes)
+    for event, record, session_id, position, input_hash, fields, items in zip(
+        *columns, score_fields(scores), next_items, strict=True
+    ):
         # Age by the record's own timestamp: event time may run faster than the clock.
         age_ms = max(now_ms - record.timestamp, 0)
         score = ScoreEvent(
-            score_id=f"{record.topic}:{record.partition}:{record.offset}",
-            event_id=event.event_id,
-            visitor_id=event.visitor_id,
-            session_id=session.session_id,
-            position=session.position,
-            event_time=event.event_time,
-            scored_at=now_ms,
-            age_ms=age_ms,
-            deadline_met=age_ms <= settings.scoring.deadline_ms,
-            model=settings.model.name,
-            version=scores.version,
-            path=scores.path,
-            input_hash=session.input_hash,
-            scores=fields[row],
-            next_items=None if scores.next_items is None else scores.next_items[row],
+            place + str(record.offset),
+            event.event_id,
+            event.visitor_id,
+            session_id,
+            position,
+            event.event_time,
+            now_ms,
+            age_ms,
+            age_ms <= deadline_ms,
+            model,
+            version,
+            path,
+            input_hash,
+            Raw(fields),  # type: ignore[arg-type]  # is JSON already
+            items,
         )
-        records.append((record.key, encode(score), []))
+        records.append((record.key, encode(score), _NO_HEADERS))
     return records
 
 
@@ -215,7 +226,7 @@ class Pipeline:
             metrics.batch_events.observe(len(records))
             with metrics.stage.labels("fold").time():
                 batch = fold_batch(state, records, max_future_ms)
-            metrics.live_sessions.labels(tp.partition).set(len(state.fold.sessions))
+            metrics.live_sessions.labels(tp.partition).set(len(state.fold))
             return batch
 
         async def finish(batch: FoldedBatch) -> None:
@@ -235,8 +246,7 @@ class Pipeline:
         done_ms = self._clock()
         if batch.inputs is not None:
             metrics.scores.labels(answer.path).inc(len(scores))
-        for record in batch.records:
-            metrics.event_to_score.observe(max(done_ms - record.timestamp, 0) / 1000)
+        metrics.event_to_score.observe_all([max(done_ms - record.timestamp, 0) / 1000 for record in batch.records])
 
     def _fail(self, error: BaseException) -> None:
         if not self._failed.done():
@@ -247,10 +257,9 @@ class Pipeline:
         self._delivery.disown(self._owners.pop(tp))
 
 
-def _count(outcomes: list[Outcome]) -> None:
-    # Once a batch: to find a metric by its label takes longer than to decode an event.
-    for outcome in Outcome:
-        if events := outcomes.count(outcome):
+def _count(step: Step) -> None:
+    for outcome, events in step.outcomes().items():
+        if events:
             metrics.outcomes.labels(outcome.value).inc(events)
             if not outcome.changed:
                 metrics.dropped.labels(outcome.value).inc(events)

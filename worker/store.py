@@ -2,13 +2,19 @@
 
 Every batch leaves exactly one Kafka record batch in the changelog, which is there as a whole or not at all:
 
-    key visitor id            value  format byte + the visitor's session
-    key 0x00 "counters" + n   value  format byte + counter block n
-    key 0x00 "position"       value  format byte + the source offset up to which all of the above is folded
+    key visitor id                   value  format byte + the visitor's session, packed, with all its rows
+    key visitor id + 0x00 + row      value  the same with the rows from that one on, which are new: they follow on what the
+                                            visitor's records before this one hold
+    key 0x00 "counters" + n          value  format byte + counter block n
+    key 0x00 "position"              value  format byte + the source offset up to which all of the above is folded
 
 So what is read back always is the state at one source offset, and everything below that offset has its score:
 delivery writes here only after the scores were confirmed, and only the partition's one owner can (`worker.owner`).
 Visitor ids never hold control characters, so keys never clash.
+
+Compaction may take any record that a later one of the same key replaces, and leaves a state that reads back the same: before
+a window has come to the same row again it has moved on or begun anew, and then the session was written whole. Rows that a
+later whole session replaces may so be without what they follow on; `PartitionState.check` sees to it that none is at the end.
 """
 
 import time
@@ -20,20 +26,24 @@ from aiokafka import ConsumerRecord
 
 from worker import metrics
 from worker.contract.features import FeatureSpec
-from worker.contract.fold import Fold
 from worker.contract.session import Session, SessionPolicy
+from worker.contract.slab import Slab, pack
 from worker.errors import StateError
 from worker.settings import Settings
 from worker.topic import committed_offsets, records_to_end, whole_topic
 
 Change = tuple[bytes, bytes]
 
-_FORMAT = b"\x01"
+_COUNTERS_FORMAT = _POSITION_FORMAT = b"\x01"
+_SESSION_FORMAT = b"\x02"
+#: How sessions were written before: whole, as MessagePack.
+_OLD_SESSION_FORMAT = b"\x01"
+_SEPARATOR = b"\x00"
 _COUNTERS_KEY = b"\x00counters"
 _POSITION_KEY = b"\x00position"
 
 _encoder = msgspec.msgpack.Encoder()
-_sessions = msgspec.msgpack.Decoder(Session)
+_old_sessions = msgspec.msgpack.Decoder(Session)
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -51,35 +61,44 @@ class PartitionState:
     """The fold of one partition, and up to where it goes. What lies below `next_offset` has its score."""
 
     def __init__(self, spec: FeatureSpec, policy: SessionPolicy) -> None:
-        self.fold = Fold(spec, policy)
+        self.fold = Slab(spec, policy)
         self.next_offset = 0
+        self._loose: set[str] = set()  # visitors of whom rows were read that follow on nothing
 
-    def changes(self, sessions: Iterable[Session], next_offset: int) -> list[Change]:
-        """The changelog records of a batch that ends before `next_offset`; the newest of each session counts."""
+    def changes(self, next_offset: int) -> list[Change]:
+        """The changelog records of what was folded since the last call; the log is folded up to before `next_offset`."""
         self.next_offset = next_offset
-        newest = {session.visitor_id: session for session in sessions}
-        records = [(visitor.encode(), _FORMAT + _encoder.encode(session)) for visitor, session in newest.items()]
+        records = [
+            (visitor + _SEPARATOR + row.to_bytes(2, "big") if row else visitor, _SESSION_FORMAT + session)
+            for visitor, row, session in self.fold.take_changed()
+        ]
         for number, block in self.fold.counters.take_dirty().items():
-            records.append((_COUNTERS_KEY + number.to_bytes(4, "big"), _FORMAT + block))
+            records.append((_COUNTERS_KEY + number.to_bytes(4, "big"), _COUNTERS_FORMAT + block))
         position = Position(next_offset, self.fold.spec, self.fold.policy)
-        records.append((_POSITION_KEY, _FORMAT + _encoder.encode(position)))
+        records.append((_POSITION_KEY, _POSITION_FORMAT + _encoder.encode(position)))
         return records
 
     def restore(self, key: bytes, value: bytes | None) -> None:
-        """Take one changelog record. Raises StateError when it cannot be understood."""
-        if value is None:
-            self.fold.sessions.pop(key.decode(), None)
-            return
-        if value[:1] != _FORMAT:
-            raise StateError(f"changelog record has format {value[:1].hex()}, this worker knows {_FORMAT.hex()}: upgrade it")
+        """Take one changelog record; in order. Raises StateError when it cannot be understood."""
         try:
-            self._restore(key, value[1:])
+            if key.startswith(_SEPARATOR):
+                self._restore_shared(key, value or b"")
+            else:
+                self._restore_session(key, value)
         except (msgspec.DecodeError, ValueError) as error:
             raise StateError(f"changelog record {key!r} is damaged: {error}") from error
 
-    def _restore(self, key: bytes, value: bytes) -> None:
+    def check(self) -> None:
+        """To be called when the end is reached. Raises StateError when a session lacks what its rows follow on."""
+        if self._loose:
+            raise StateError(
+                f"the changelog has rows of visitor {min(self._loose)!r} without the session that they belong to: it is "
+                "damaged. Restore the topic, or empty it and reset the group's offsets to the earliest to fold the log anew"
+            )
+
+    def _restore_shared(self, key: bytes, value: bytes) -> None:
         if key == _POSITION_KEY:
-            position = _positions.decode(value)
+            position = _positions.decode(_body(value, _POSITION_FORMAT))
             if (position.spec, position.policy) != (self.fold.spec, self.fold.policy):
                 raise StateError(
                     "the changelog was folded with other session settings or another feature spec: "
@@ -87,9 +106,27 @@ class PartitionState:
                 )
             self.next_offset = position.next_offset
         elif key.startswith(_COUNTERS_KEY):
-            self.fold.counters.restore(int.from_bytes(key[len(_COUNTERS_KEY) :], "big"), value)
+            self.fold.counters.restore(int.from_bytes(key[len(_COUNTERS_KEY) :], "big"), _body(value, _COUNTERS_FORMAT))
+
+    def _restore_session(self, key: bytes, value: bytes | None) -> None:
+        name, rows_only, _ = key.partition(_SEPARATOR)
+        visitor = name.decode()
+        if value is None:
+            self.fold.forget(visitor)
+            self._loose.discard(visitor)
+        elif rows_only:
+            if not self.fold.extend(visitor, _body(value, _SESSION_FORMAT)):
+                self._loose.add(visitor)
         else:
-            self.fold.sessions[key.decode()] = _sessions.decode(value)
+            old = value[:1] == _OLD_SESSION_FORMAT
+            self.fold.put(visitor, pack(_old_sessions.decode(value[1:])) if old else _body(value, _SESSION_FORMAT))
+            self._loose.discard(visitor)
+
+
+def _body(value: bytes, known: bytes) -> bytes:
+    if value[:1] != known:
+        raise StateError(f"changelog record has format {value[:1].hex()}, this worker knows {known.hex()}: upgrade it")
+    return value[1:]
 
 
 class Source(Protocol):
@@ -132,6 +169,7 @@ async def restore(source: Source, settings: Settings, partitions: Iterable[int],
             if record.key is not None:
                 states[record.partition].restore(record.key, record.value)
     for partition, state in states.items():
+        state.check()
         if committed.get(partition, 0) > state.next_offset:
             raise StateError(
                 f"the changelog of partition {partition} ends at offset {state.next_offset} of {settings.topics.clicks}, but "

@@ -6,7 +6,6 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from tests.benchmarks.broker import fresh_topics
 from tests.benchmarks.process import environment, module, running
@@ -49,8 +48,10 @@ async def _write(settings: Settings, sessions: int) -> float:
             state = PartitionState(_SPEC, settings.session.policy)
             visitors = range(partition, sessions, partitions)
             for start in range(0, len(visitors), _BATCH):
-                folded = [_session(state, visitor) for visitor in visitors[start : start + _BATCH]]
-                await delivery.publish(owner, partition, [], [], state.changes(folded, (start + _BATCH) * _EVENTS_A_SESSION))
+                events = [event for visitor in visitors[start : start + _BATCH] for event in _events(visitor)]
+                end = (start + _BATCH) * _EVENTS_A_SESSION
+                state.fold.fold(events, range(end - len(events), end), encode=False)
+                await delivery.publish(owner, partition, [], [], state.changes(end))
             delivery.disown(owner)
     finally:
         await delivery.stop()
@@ -58,9 +59,9 @@ async def _write(settings: Settings, sessions: int) -> float:
     return round(written / sessions, 1)
 
 
-def _session(state: PartitionState, visitor: int) -> Any:
-    for number in range(_EVENTS_A_SESSION):
-        event = ClickEvent(
+def _events(visitor: int) -> list[ClickEvent]:
+    return [
+        ClickEvent(
             event_id=f"e{visitor}-{number}",
             event_time=_START_MS + number * 20_000,
             visitor_id=f"v{visitor:08d}",
@@ -69,8 +70,8 @@ def _session(state: PartitionState, visitor: int) -> Any:
             category=f"category-{visitor % 40}",
             price=9.9,
         )
-        step = state.fold.apply(event, visitor * _EVENTS_A_SESSION + number)
-    return step.session
+        for number in range(_EVENTS_A_SESSION)
+    ]
 
 
 def _resident_bytes() -> int:
@@ -83,7 +84,7 @@ async def _restore(settings: Settings) -> dict[str, float]:
     started = time.monotonic()
     states = await restore(KafkaSource(settings), settings, range(settings.topics.partitions), _SPEC)
     seconds = time.monotonic() - started
-    sessions = sum(len(state.fold.sessions) for state in states.values())
+    sessions = sum(len(state.fold) for state in states.values())
     memory = (_resident_bytes() - before) / sessions
     return {"sessions": sessions, "seconds": round(seconds, 3), "memory_bytes_a_session": round(memory)}
 

@@ -12,6 +12,7 @@ from tests.faults.schedule import PARTITIONS, SETTINGS, Clicks
 from tests.faults.scoring import HashScorer
 from tests.logs import POLICY, SPEC
 from worker.contract.codec import decode
+from worker.contract.counters import Counters
 from worker.contract.events import InvalidRecord, ScoreEvent
 from worker.contract.features import encode
 from worker.contract.fold import Fold
@@ -47,7 +48,7 @@ class Replay:
     def _replay(self, records: list[tuple[float, ConsumerRecord]], partition: int) -> dict[int, Snapshot]:
         """State by the offset that it goes up to."""
         fold = Fold(SPEC, POLICY)
-        states = {0: snapshot(fold)}
+        states = {0: snapshot(fold.counters, fold.sessions)}
         scored: list[tuple[str, str, Session, int]] = []
         for _, record in records:
             name = f"{record.topic}:{partition}:{record.offset}"
@@ -58,12 +59,12 @@ class Replay:
                 session, outcome = fold.apply(event, record.offset)
                 if outcome.changed:
                     scored.append((name, event.event_id, session, event.event_time))
-            states[record.offset + 1] = snapshot(fold)
+            states[record.offset + 1] = snapshot(fold.counters, fold.sessions)
         if scored:
             answer = HashScorer().score(encode([session for _, _, session, _ in scored]))
             for (name, event_id, session, time_ms), fields in zip(scored, score_fields(answer), strict=True):
                 value = (event_id, session.visitor_id, session.session_id, session.position, time_ms)
-                self.scores[name] = (*value, "1", "model", session.input_hash, fields)
+                self.scores[name] = (*value, "1", "model", session.input_hash, msgspec.json.decode(fields))
         return states
 
 
@@ -85,6 +86,7 @@ class Checker:
         state = PartitionState(SPEC, POLICY)
         for entry in self._broker.log(topic, partition).committed():
             state.restore(entry.key or b"", entry.value)
+        state.check()
         self.check_state(partition, state)
 
     def check_calm(self) -> None:
@@ -99,7 +101,7 @@ class Checker:
         expected = self._replay.states[partition].get(state.next_offset)
         if expected is None:
             raise Violation(f"I3 state of partition {partition} goes to offset {state.next_offset}, where no record ends")
-        if snapshot(state.fold) != expected:
+        if snapshot(state.fold.counters, {one.visitor_id: one for one in state.fold.sessions()}) != expected:
             raise Violation(f"I3 state of partition {partition} at offset {state.next_offset} is not that of a replay")
 
     def check_commit(self, offsets: Mapping[int, int]) -> None:
@@ -167,6 +169,6 @@ def _value(score: ScoreEvent) -> tuple[object, ...]:
     return tuple(getattr(score, name) for name in _VALUES)
 
 
-def snapshot(fold: Fold) -> Snapshot:
-    """A fold's state as it is now."""
-    return Snapshot(dict(fold.sessions), [fold.counters.block(number) for number in range(fold.counters.blocks)])
+def snapshot(counters: Counters, sessions: Mapping[str, Session]) -> Snapshot:
+    """State as it is now."""
+    return Snapshot(dict(sessions), [counters.block(number) for number in range(counters.blocks)])

@@ -2,11 +2,16 @@
 
 import struct
 
+import numpy as np
+import numpy.typing as npt
+
 from worker.contract.events import EVENT_TYPES, ClickEvent
 from worker.contract.features import FeatureSpec
 
 #: Per bucket: views, carts, purchases, and the event time (ms) that they are decayed to.
 _CELL = struct.Struct("<fffq")
+CELL = np.dtype([("views", "<f4"), ("carts", "<f4"), ("purchases", "<f4"), ("updated_ms", "<i8")])
+assert CELL.itemsize == _CELL.size
 #: Cells written together in one changelog record: small, as a batch touches few; not one, as keys cost too.
 BLOCK_CELLS = 16
 BLOCK_BYTES = BLOCK_CELLS * _CELL.size
@@ -40,12 +45,17 @@ class Counters:
         cells = self._brand_base + spec.brand_buckets
         self.blocks = -(-cells // BLOCK_CELLS)
         self._cells = bytearray(self.blocks * BLOCK_BYTES)
-        self._dirty: set[int] = set()
+        self._dirty = bytearray(self.blocks)  # 1 for a block that changed
+
+    @property
+    def memory(self) -> tuple[npt.NDArray[np.void], npt.NDArray[np.uint8]]:
+        """The cells (dtype `CELL`) and the marks of changed blocks themselves, to be worked on by `kernel.fold`."""
+        return np.frombuffer(self._cells, CELL), np.frombuffer(self._dirty, np.uint8)
 
     def read(self, codes: tuple[int, ...], at_ms: int) -> tuple[float, ...]:
         """Counts of the event's item, category and brand at `at_ms`: nine numbers, zero where the id is missing."""
         numbers: tuple[float, ...] = ()
-        for cell in self._addresses(codes):
+        for cell in self.addresses(codes):
             if cell < 0:
                 numbers += _NOTHING
             else:
@@ -58,7 +68,7 @@ class Counters:
         weights = WEIGHTS[event.event_type]
         if weights is _NOTHING:
             return
-        for cell in self._addresses(codes):
+        for cell in self.addresses(codes):
             if cell < 0:
                 continue
             views, carts, purchases, updated = _CELL.unpack_from(self._cells, cell * _CELL.size)
@@ -71,13 +81,13 @@ class Counters:
                 counts[2] + weights[2],
                 max(updated, event.event_time),
             )
-            self._dirty.add(cell // BLOCK_CELLS)
+            self._dirty[cell // BLOCK_CELLS] = 1
 
     def take_dirty(self) -> dict[int, bytes]:
         """The blocks changed since the last call, by number."""
-        blocks = {number: self.block(number) for number in sorted(self._dirty)}
-        self._dirty.clear()
-        return blocks
+        changed = [number for number, mark in enumerate(self._dirty) if mark]
+        self._dirty[:] = bytes(self.blocks)
+        return {number: self.block(number) for number in changed}
 
     def block(self, number: int) -> bytes:
         """One block's bytes, as the changelog keeps them."""
@@ -89,7 +99,13 @@ class Counters:
             raise ValueError(f"counter block {number} of {len(block)} bytes does not fit the feature spec")
         self._cells[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES] = block
 
-    def _addresses(self, codes: tuple[int, ...]) -> tuple[int, int, int]:
+    def cells_of(self, codes: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+        """`addresses` of B events by their codes [B, len(CODES)]: [B, 3]."""
+        bases = np.array([0, self._category_base, self._brand_base])
+        return np.where(codes[:, 1:4] != 0, codes[:, 1:4] + bases, -1)
+
+    def addresses(self, codes: tuple[int, ...]) -> tuple[int, int, int]:
+        """The cells of the event's item, category and brand; -1 where the id is missing."""
         item, category, brand = codes[1], codes[2], codes[3]
         return (
             item if item else -1,

@@ -96,8 +96,7 @@ def encode(sessions: "Sequence[Session]") -> ModelInputs:
 def encode_rows(windows: Sequence[bytes]) -> ModelInputs:
     """Windows of packed rows (each a multiple of `ROW.itemsize` bytes) as model inputs."""
     lengths = np.array([len(window) // ROW.itemsize for window in windows], np.int32)
-    longest = max(int(lengths.max(initial=1)), 1)
-    steps = -(-longest // _LENGTH_STEP) * _LENGTH_STEP
+    steps = padded_steps(int(lengths.max(initial=1)))
     rows = np.frombuffer(b"".join(windows), ROW)  # [sum of lengths]
     inside = np.arange(steps) < lengths[:, None]  # [B, T]
     codes = np.zeros((len(windows), steps, len(CODES)), np.int32)
@@ -105,6 +104,11 @@ def encode_rows(windows: Sequence[bytes]) -> ModelInputs:
     codes[inside] = rows["codes"]
     numbers[inside] = rows["numbers"]
     return ModelInputs(codes, numbers, lengths[:, None])
+
+
+def padded_steps(longest: int) -> int:
+    """The length that windows of up to `longest` rows are padded to."""
+    return -(-max(longest, 1) // _LENGTH_STEP) * _LENGTH_STEP
 
 
 def event_codes(event: ClickEvent, spec: FeatureSpec) -> tuple[int, ...]:
@@ -141,6 +145,12 @@ def hash64(kind: str, value: str) -> int:
     # Lone surrogates cannot come from JSON that was decoded, but ids made in code may hold them.
     data = value.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8, key=kind.encode()).digest(), "little")
+
+
+def hex_digits(numbers: npt.NDArray[np.uint64]) -> list[str]:
+    """Hashes as they are written: 16 hex digits each."""
+    text = numbers.astype(">u8").tobytes().hex()
+    return [text[start : start + 16] for start in range(0, len(text), 16)]
 
 
 def chain_hash(before: int, visible: bytes) -> int:

@@ -1,15 +1,17 @@
 """Bugs in what is kept, read back and folded."""
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
 from tests.faults.broker import Entry, Log
 from worker import pipeline
-from worker.contract import window
+from worker.contract import kernel
 from worker.contract.counters import Counters
-from worker.contract.session import Session
+from worker.contract.features import ROW
+from worker.contract.slab import Slab
 from worker.pipeline import FoldedBatch
 from worker.store import Change, PartitionState
 
@@ -20,8 +22,8 @@ _changes = PartitionState.changes
 def state_without_position() -> Iterator[None]:
     """The changelog does not say up to where it goes."""
 
-    def changes(self: PartitionState, sessions: Iterable[Session], next_offset: int) -> list[Change]:
-        return _changes(self, sessions, next_offset)[:-1]
+    def changes(self: PartitionState, next_offset: int) -> list[Change]:
+        return _changes(self, next_offset)[:-1]
 
     with patch.object(PartitionState, "changes", changes):
         yield
@@ -30,24 +32,42 @@ def state_without_position() -> Iterator[None]:
 @contextmanager
 def session_not_kept() -> Iterator[None]:
     """Of several changed sessions, one is forgotten."""
+    take = Slab.take_changed
 
-    def changes(self: PartitionState, sessions: Iterable[Session], next_offset: int) -> list[Change]:
-        sessions = list(sessions)
-        forgotten = sessions[0].visitor_id if len({session.visitor_id for session in sessions}) > 1 else None
-        return _changes(self, [session for session in sessions if session.visitor_id != forgotten], next_offset)
+    def forgetful(self: Slab) -> list[tuple[bytes, int, bytes]]:
+        changed = take(self)
+        return changed[1:] if len(changed) > 1 else changed
 
-    with patch.object(PartitionState, "changes", changes):
+    with patch.object(Slab, "take_changed", forgetful):
         yield
 
 
 @contextmanager
-def older_session_kept() -> Iterator[None]:
-    """Of a visitor's sessions in a batch the first is kept, not the newest."""
+def newest_row_not_kept() -> Iterator[None]:
+    """Of the rows that a session got in a batch the newest is left out."""
+    take = Slab.take_changed
 
-    def changes(self: PartitionState, sessions: Iterable[Session], next_offset: int) -> list[Change]:
-        return _changes(self, reversed(list(sessions)), next_offset)
+    def stingy(self: Slab) -> list[tuple[bytes, int, bytes]]:
+        return [(visitor, row, packed[: -ROW.itemsize]) for visitor, row, packed in take(self)]
 
-    with patch.object(PartitionState, "changes", changes):
+    with patch.object(Slab, "take_changed", stingy):
+        yield
+
+
+@contextmanager
+def rows_never_whole() -> Iterator[None]:
+    """A window that moved on is kept as if its rows had only been added to."""
+    halve = kernel.fold
+
+    def unmarked(first: int, batch: Any, folded: Any, memory: Any, *rest: Any) -> tuple[int, int]:
+        before = memory.heads["length"].copy()
+        stopped = halve(first, batch, folded, memory, *rest)
+        heads = memory.heads
+        moved = (heads["unsaved"] == kernel.WHOLE) & (heads["length"] <= before) & (heads["length"] > 1)
+        heads["unsaved"][moved] = 1
+        return stopped
+
+    with patch.object(kernel, "fold", unmarked):
         yield
 
 
@@ -68,7 +88,14 @@ def counters_not_restored() -> Iterator[None]:
 @contextmanager
 def duplicates_not_detected() -> Iterator[None]:
     """An event that comes twice counts twice."""
-    with patch.object(window, "holds", lambda rows, event_hash: False):
+    hashes = kernel.hash_events
+    never = itertools.count()
+
+    def other(batch: Any, event_hash: Any) -> None:
+        hashes(batch, event_hash)
+        event_hash[:] = [next(never) for _ in event_hash]
+
+    with patch.object(kernel, "hash_events", other):
         yield
 
 
@@ -79,7 +106,7 @@ def one_offset_too_far() -> Iterator[None]:
 
     def too_far(state: PartitionState, records: list[Any], max_future_ms: int) -> FoldedBatch:
         batch = fold(state, records, max_future_ms)
-        return batch._replace(changes=_changes(state, batch.sessions, batch.next_offset + 1))
+        return batch._replace(changes=[*batch.changes[:-1], *_changes(state, batch.next_offset + 1)])
 
     with patch.object(pipeline, "fold_batch", too_far):
         yield
@@ -99,7 +126,8 @@ def unfinished_state_read() -> Iterator[None]:
 MUTANTS = (
     state_without_position,
     session_not_kept,
-    older_session_kept,
+    newest_row_not_kept,
+    rows_never_whole,
     counters_not_kept,
     counters_not_restored,
     duplicates_not_detected,

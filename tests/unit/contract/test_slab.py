@@ -1,0 +1,127 @@
+"""The columns against the definition: whatever the log, a slab says and holds what a fold does, byte for byte."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.logs import POLICY, SPEC, START_MS, click, folded, logs
+from worker.contract.events import ClickEvent
+from worker.contract.features import FeatureSpec, encode
+from worker.contract.fold import Fold
+from worker.contract.session import Outcome, SessionPolicy
+from worker.contract.slab import Slab, pack, unpack
+
+
+def by_batches(slab: Slab, log: list[ClickEvent], ends: set[int]) -> None:
+    """Fold the log in batches that end at `ends`, holding each to what the scalar fold says of it."""
+    fold = Fold(slab.spec, slab.policy)
+    start = 0
+    for end in sorted(end for end in {*ends, len(log)} if end <= len(log)):
+        events, offsets = log[start:end], range(start, end)
+        step = slab.fold(events, offsets)
+        expected = [fold.apply(event, offset) for event, offset in zip(events, offsets, strict=True)]
+        start = end
+        assert [tuple(Outcome)[code] for code in step.outcome] == [outcome for _, outcome in expected]
+        changed = [session for session, outcome in expected if outcome.changed]
+        assert step.at.tolist() == [number for number, (_, outcome) in enumerate(expected) if outcome.changed]
+        assert [f"{one:016x}" for one in step.session.tolist()] == [one.session_id for one in changed]
+        assert step.position.tolist() == [one.position for one in changed]
+        assert [f"{one:016x}" for one in step.chain.tolist()] == [one.input_hash for one in changed]
+        if not changed:
+            assert step.inputs is None
+            continue
+        assert step.inputs is not None
+        for ours, theirs in zip(step.inputs, encode(changed), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert {one.visitor_id: one for one in slab.sessions()} == fold.sessions
+    blocks = range(fold.counters.blocks)
+    assert [slab.counters.block(number) for number in blocks] == [fold.counters.block(number) for number in blocks]
+    assert slab.counters.take_dirty() == fold.counters.take_dirty()
+
+
+@settings(max_examples=300)
+@given(logs(max_size=60), st.sets(st.integers(0, 60)))
+def test_equals_the_fold(log: list[ClickEvent], ends: set[int]) -> None:
+    """In batches that end anywhere: outcomes, sessions, positions, hashes, model inputs, and at the end sessions and counters."""
+    by_batches(Slab(SPEC, POLICY), log, ends)
+
+
+@settings(max_examples=100)
+@given(logs(max_size=60), st.lists(st.integers(0, 59), max_size=30), st.sets(st.integers(0, 90)))
+def test_equals_the_fold_on_copies(log: list[ClickEvent], copies: list[int], ends: set[int]) -> None:
+    """Events that come again later change nothing."""
+    by_batches(Slab(SPEC, POLICY), log + [log[number] for number in copies if number < len(log)], ends)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 400), st.integers(1, 3), st.randoms(use_true_random=False), st.sets(st.integers(0, 400)))
+def test_equals_the_fold_on_long_sessions(size: int, visitors: int, random, ends: set[int]) -> None:  # type: ignore[no-untyped-def]
+    """A visitor with hundreds of events in one batch, so that windows fill, halve and move to larger blocks and back."""
+    spec, policy = FeatureSpec(window=20, item_buckets=50), SessionPolicy()
+    log, now_ms = [], START_MS
+    for number in range(size):
+        now_ms += random.choice((0, 500, 20_000, 20_000, 2_000_000 if random.random() < 0.05 else 1))
+        late_ms = random.choice((0, 0, 0, 0, 60_000, 400_000))
+        kind = random.choice(("view", "cart", "purchase", "search"))
+        item = random.choice((None, "lamp", "chair", "é-chaise", "x" * 300))
+        log.append(
+            click(
+                f"ü{number}" + "y" * random.choice((0, 90, 120, 250)),
+                now_ms - late_ms,
+                f"v{random.randrange(visitors)}",
+                kind,
+                item,
+                9.99,
+            )
+        )
+    by_batches(Slab(spec, policy), log, ends)
+
+
+def test_many_visitors_make_it_grow() -> None:
+    """Slots and rows grow as needed, and what was there stays."""
+    log = [click(f"e{n}", START_MS + n, f"v{n % 3_000}", item=f"i{n % 7}") for n in range(9_000)]
+    by_batches(Slab(SPEC, POLICY), log, {1, 256, 5_000})
+
+
+@settings(max_examples=150)
+@given(logs(max_size=60), st.sets(st.integers(0, 60)))
+def test_changes_read_back_in_order_are_the_sessions(log: list[ClickEvent], ends: set[int]) -> None:
+    """What `take_changed` gives after each batch, put and extended in that order, holds the same and goes on the same."""
+    slab, copy = Slab(SPEC, POLICY), Slab(SPEC, POLICY)
+    start = 0
+    for end in sorted({*ends, len(log)}):
+        slab.fold(log[start:end], range(start, min(end, len(log))))
+        start = min(end, len(log))
+        for key, row, packed in slab.take_changed():
+            if row:
+                assert copy.extend(key.decode(), packed)
+            else:
+                copy.put(key.decode(), packed)
+    expected = {one.visitor_id: one for one in slab.sessions()}
+    assert {one.visitor_id: one for one in copy.sessions()} == expected == folded(log)[0].sessions
+    for number, block in slab.counters.take_dirty().items():
+        copy.counters.restore(number, block)
+    more = [click(f"more{n}", START_MS + 10_000_000 + n, f"v{n % 3}", item="lamp") for n in range(20)]
+    for one in (slab, copy):
+        one.fold(more, range(100, 120))
+    assert list(map(pack, copy.sessions())).sort() == list(map(pack, slab.sessions())).sort()
+    assert {one.visitor_id: one for one in copy.sessions()} == {one.visitor_id: one for one in slab.sessions()}
+
+
+def test_rows_that_do_not_follow_are_refused() -> None:
+    """New rows need the very session that they were added to."""
+    slab = Slab(SPEC, POLICY)
+    slab.fold([click(f"e{n}", START_MS + n, "v") for n in range(5)], range(5))
+    ((_, _, whole),) = slab.take_changed()
+    slab.fold([click("e5", START_MS + 5, "v")], [5])
+    ((_, row, fresh),) = slab.take_changed()
+    assert row == 5
+    other = Slab(SPEC, POLICY)
+    assert not other.extend("v", fresh)
+    other.put("v", whole)
+    assert other.extend("v", fresh)
+    assert not other.extend("v", fresh)
+    assert unpack("v", whole) != other.session("v") == slab.session("v")
+    with pytest.raises(ValueError, match="no packed session"):
+        other.put("v", whole[:-1])

@@ -1,0 +1,348 @@
+"""The fold of a batch, compiled: what `Fold.apply` says event by event, over arrays. `Slab` is its only caller.
+
+`Fold` and `Session` stay the definition; a property test holds the two equal on any log. What is rare is left to them: the
+kernel stops at a late event, and goes on behind it.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from worker.contract.blake2b import compress, initial_state
+from worker.contract.features import CODES, NUMBERS, ROW, VISIBLE
+
+Longs = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Records = npt.NDArray[np.void]
+
+#: What the kernel did with an event; the order of `session.Outcome`.
+APPENDED, NEW_SESSION, LATE, DUPLICATE, TOO_LATE = range(5)
+#: `previous_end_ms` of a visitor's first session.
+NO_VISIT = np.iinfo(np.int64).min
+#: `unsaved` of a session that the changelog needs whole.
+WHOLE = -1
+
+#: A session but for its rows, which are `length` of the arena's from `home` on, of `room` that it has there.
+#: `opened` is the index of the batch's event that began the session while its id is not known yet, else -1.
+HEAD = np.dtype(
+    [
+        ("session", "<u8"), ("started_ms", "<i8"), ("last_ms", "<i8"), ("position", "<i8"), ("previous_end_ms", "<i8"),
+        ("counted_ms", "<i8"), ("views", "<f8"), ("carts", "<f8"), ("purchases", "<f8"),
+        ("home", "<i8"), ("room", "<i8"), ("length", "<i8"), ("opened", "<i8"), ("unsaved", "<i8"),
+    ]
+)  # fmt: skip
+
+#: Words of 8 bytes and of 4 that a row has, and where in it things are.
+ROW_WORDS, ROW_HALVES = ROW.itemsize // 8, ROW.itemsize // 4
+_TIME, _HASH, _OFFSET, _CHAIN = range(4)
+_VISIBLE_WORD = VISIBLE // 8
+_VISIBLE_WORDS = ROW_WORDS - _VISIBLE_WORD
+_CODES_AT = VISIBLE // 4
+_NUMBERS_AT = _CODES_AT + len(CODES)
+_CODE_WORDS, _NUMBER_WORDS = len(CODES) // 2, len(NUMBERS) // 2
+assert VISIBLE % 8 == len(CODES) % 2 == len(NUMBERS) % 2 == 0
+_ITEM_AT = _CODES_AT + CODES.index("item")
+#: The counts that an event finds: those of the visitor come after price, gap, elapsed, position and repeats.
+_SHARED_AT = _NUMBERS_AT + NUMBERS.index("item_views")
+_MOST_WORDS = 16  # of a hash's block
+
+_KEYED = initial_state(b"event")
+_PLAIN = initial_state(b"")
+
+
+class Batch(NamedTuple):
+    """B events in the order of the log, as arrays [B]. `names` holds the event ids one after the other, in UTF-8."""
+
+    slot: Longs
+    time_ms: Longs
+    offset: Longs
+    codes: npt.NDArray[np.int32]  # [B, len(CODES)]
+    cells: Longs  # [B, 3] counter cells of item, category and brand, -1 where the id is missing
+    price: Floats
+    names: Bytes
+    ends: Longs  # where each id ends in `names`
+
+
+class Folded(NamedTuple):
+    """What became of each event, [B]; of sessions, as they were right after it. `opened` is as in `HEAD`."""
+
+    outcome: Bytes
+    event_hash: Words
+    session: Words
+    opened: Longs
+    position: Longs
+    chain: Words
+
+
+class Memory(NamedTuple):
+    """What the kernel works on. `words`, `ints` and `floats` are the arena's rows, seen three ways.
+
+    `blocks` holds the homes of free blocks, small ones in row 0 and large ones in row 1; `free` how many there are of each,
+    and then the first row of the arena that was never used.
+    """
+
+    heads: Records
+    words: Words  # [R, ROW_WORDS]
+    ints: npt.NDArray[np.int32]  # [R, ROW_HALVES]
+    floats: Floats  # [R, ROW_HALVES]
+    blocks: Longs  # [2, N]
+    free: Longs  # [3]
+    cells: Records
+    dirty: Bytes
+
+
+class Rules(NamedTuple):
+    """Session policy and feature spec. `half` is 0.5: as an argument, so that no compiler takes a power of it for another."""
+
+    gap_ms: int
+    grace_ms: int
+    window: int
+    small: int
+    half: float
+    half_life_s: float
+    block_cells: int
+    weights: npt.NDArray[np.float64]  # [types + 1, 3]
+
+
+class Encoded(NamedTuple):
+    """Where the windows of changed sessions go, one after the other: the arrays of `ModelInputs` for B sessions, or for none
+    if nobody wants them. Codes and numbers are seen as words of 8 bytes.
+    """
+
+    codes: Words  # [B, T, len(CODES) / 2]
+    numbers: Words  # [B, T, len(NUMBERS) / 2]
+    length: npt.NDArray[np.int32]  # [B]
+
+
+@njit(cache=True, nogil=True)
+def hash_events(batch: Batch, hashes: Words) -> None:
+    """`features.hash64("event", id)` of each event id."""
+    state, message = np.empty(8, np.uint64), np.empty(_MOST_WORDS, np.uint64)
+    start = 0
+    for i in range(len(batch.ends)):
+        state[:] = _KEYED
+        end = batch.ends[i]
+        at = start
+        while True:
+            size = min(end - at, 128)
+            message[:] = 0
+            for k in range(size):
+                message[k >> 3] |= np.uint64(batch.names[at + k]) << np.uint64(8 * (k & 7))
+            at += size
+            compress(state, message, 128 + at - start, at == end)
+            if at == end:
+                break
+        hashes[i] = state[0]
+        start = end
+
+
+@njit(cache=True, nogil=True)
+def fold(first: int, batch: Batch, folded: Folded, memory: Memory, rules: Rules, out: Encoded, changed: int) -> tuple[int, int]:
+    """Fold events from `first` on; `changed` of those before it changed their session.
+
+    Returns where it stopped, and `changed` up to there. It stops at the end, at a late event (`outcome` LATE), or for want
+    of memory, before the event has changed anything.
+    """
+    words = memory.words
+    state, message, shared = np.empty(8, np.uint64), np.zeros(_MOST_WORDS, np.uint64), np.empty(9, np.float64)
+    for i in range(first, len(batch.slot)):
+        head = memory.heads[batch.slot[i]]
+        time_ms, length, home = batch.time_ms[i], head.length, head.home
+        folded.position[i], folded.session[i], folded.opened[i] = head.position, head.session, head.opened
+        if _holds(words, home, length, folded.event_hash[i]):
+            folded.outcome[i] = DUPLICATE
+            continue
+        ahead_ms = time_ms - head.last_ms
+        begins = head.position == 0 or ahead_ms >= rules.gap_ms
+        if not begins and ahead_ms < 0:
+            lost = head.position > length and time_ms <= np.int64(words[home, _TIME])
+            if -ahead_ms > rules.grace_ms or lost:
+                folded.outcome[i] = TOO_LATE
+                continue
+            folded.outcome[i] = LATE
+            return i, changed
+        if begins:
+            if head.room != rules.small:
+                if not _has_block(memory, 0, rules.small):
+                    return i, changed
+                if head.room:
+                    _let_go(memory, 1, head.home)
+                head.home, head.room = _take(memory, 0, rules.small), rules.small
+            head.previous_end_ms = head.last_ms if head.position else NO_VISIT
+            head.started_ms = head.last_ms = time_ms
+            head.position = head.length = 0
+            head.opened, head.unsaved = i, WHOLE
+        elif length == head.room and length < rules.window:
+            if not _has_block(memory, 1, rules.window):
+                return i, changed
+            room = _take(memory, 1, rules.window)
+            words[room : room + length] = words[home : home + length]
+            _let_go(memory, 0, home)
+            head.home, head.room = room, rules.window
+        if head.length == rules.window:
+            _halve(head, words, rules.window, state, message)
+        _read_counters(batch.cells[i], time_ms, memory.cells, rules, shared)
+        _extend(i, batch, folded.event_hash[i], head, memory, rules, shared)
+        _link(words, head.home, head.home + head.length - 1, state, message)
+        _count(batch.cells[i], batch.codes[i, 0], time_ms, memory, rules, shared)
+        folded.outcome[i] = NEW_SESSION if begins else APPENDED
+        folded.position[i], folded.session[i], folded.opened[i] = head.position, head.session, head.opened
+        folded.chain[i] = words[head.home + head.length - 1, _CHAIN]
+        if len(out.length):
+            write_window(head.home, head.length, memory, out, changed)
+        changed += 1
+    return len(batch.slot), changed
+
+
+@njit(cache=True, nogil=True)
+def write_window(home: int, length: int, memory: Memory, out: Encoded, at: int) -> None:
+    """A session's rows as the model's inputs, padded with zeros."""
+    codes, numbers, words = out.codes[at], out.numbers[at], memory.words
+    for t in range(length):
+        for k in range(_CODE_WORDS):
+            codes[t, k] = words[home + t, _VISIBLE_WORD + k]
+        for k in range(_NUMBER_WORDS):
+            numbers[t, k] = words[home + t, _VISIBLE_WORD + _CODE_WORDS + k]
+    codes[length:] = 0
+    numbers[length:] = 0
+    out.length[at] = length
+
+
+@njit(cache=True, nogil=True)
+def _holds(words: Words, home: int, length: int, event_hash: np.uint64) -> bool:
+    for row in range(home + length - 1, home - 1, -1):  # noqa: SIM110  # copies mostly come soon; numba knows no `any`
+        if words[row, _HASH] == event_hash:
+            return True
+    return False
+
+
+@njit(cache=True, nogil=True)
+def _has_block(memory: Memory, kind: int, rows: int) -> bool:
+    spare: bool = memory.free[kind] > 0 or memory.free[2] + rows <= len(memory.words)
+    return spare
+
+
+@njit(cache=True, nogil=True)
+def _take(memory: Memory, kind: int, rows: int) -> int:
+    home: int
+    if memory.free[kind]:
+        memory.free[kind] -= 1
+        home = memory.blocks[kind, memory.free[kind]]
+    else:
+        home = memory.free[2]
+        memory.free[2] += rows
+    return home
+
+
+@njit(cache=True, nogil=True)
+def _let_go(memory: Memory, kind: int, home: int) -> None:
+    memory.blocks[kind, memory.free[kind]] = home
+    memory.free[kind] += 1
+
+
+@njit(cache=True, nogil=True)
+def _halve(head: Any, words: Words, window: int, state: Words, message: Words) -> None:
+    """Drop the older half of a full window; the chain begins anew."""
+    home, half = head.home, window // 2
+    head.length = window - half
+    for row in range(home, home + head.length):
+        words[row] = words[row + half]
+    for row in range(home, home + head.length):
+        _link(words, home, row, state, message)
+    head.unsaved = WHOLE
+
+
+@njit(cache=True, nogil=True)
+def _extend(
+    i: int, batch: Batch, event_hash: np.uint64, head: Any, memory: Memory, rules: Rules, shared: npt.NDArray[np.float64]
+) -> None:
+    """Put the event's row behind the session's, still without its chain hash."""
+    time_ms, row = batch.time_ms[i], head.home + head.length
+    words, ints, floats = memory.words[row], memory.ints[row], memory.floats[row]
+    words[_TIME], words[_HASH], words[_OFFSET] = np.uint64(time_ms), event_hash, np.uint64(batch.offset[i])
+    item, repeats = batch.codes[i, 1], 0
+    if item:
+        for earlier in range(head.home, row):
+            repeats += memory.ints[earlier, _ITEM_AT] == item
+    for k in range(len(CODES)):
+        ints[_CODES_AT + k] = batch.codes[i, k]
+    keep = _keep(time_ms - head.counted_ms, rules)
+    head.views *= keep
+    head.carts *= keep
+    head.purchases *= keep
+    floats[_NUMBERS_AT] = batch.price[i]
+    floats[_NUMBERS_AT + 1] = (time_ms - head.last_ms) / 1000.0
+    floats[_NUMBERS_AT + 2] = (time_ms - head.started_ms) / 1000.0
+    floats[_NUMBERS_AT + 3] = head.position + 1
+    floats[_NUMBERS_AT + 4] = repeats
+    floats[_NUMBERS_AT + 5] = head.views
+    floats[_NUMBERS_AT + 6] = head.carts
+    floats[_NUMBERS_AT + 7] = head.purchases
+    previous = head.previous_end_ms
+    floats[_NUMBERS_AT + 8] = np.nan if previous == NO_VISIT else (time_ms - previous) / 1000.0
+    for k in range(9):
+        floats[_SHARED_AT + k] = shared[k]
+    kind = batch.codes[i, 0]
+    head.views += rules.weights[kind, 0]
+    head.carts += rules.weights[kind, 1]
+    head.purchases += rules.weights[kind, 2]
+    head.last_ms = time_ms
+    head.counted_ms = max(head.counted_ms, time_ms)
+    head.position += 1
+    head.length += 1
+    if head.unsaved != WHOLE:
+        head.unsaved += 1
+
+
+@njit(cache=True, nogil=True)
+def _link(words: Words, home: int, row: int, state: Words, message: Words) -> None:
+    """Chain hash of a row: over that of the row before it and what the model sees of it (`features.chain_hash`)."""
+    state[:] = _PLAIN
+    message[0] = words[row - 1, _CHAIN] if row > home else np.uint64(0)
+    for k in range(_VISIBLE_WORDS):
+        message[1 + k] = words[row, _VISIBLE_WORD + k]
+    for k in range(1 + _VISIBLE_WORDS, _MOST_WORDS):
+        message[k] = 0
+    compress(state, message, 8 + 8 * _VISIBLE_WORDS, True)
+    words[row, _CHAIN] = state[0]
+
+
+@njit(cache=True, nogil=True)
+def _keep(since_ms: int, rules: Rules) -> float:
+    """What share of counts is left after a time (`counters.decayed`)."""
+    return rules.half ** (since_ms / 1000.0 / rules.half_life_s) if since_ms > 0 else 1.0
+
+
+@njit(cache=True, nogil=True)
+def _read_counters(cells: Longs, time_ms: int, counters: Records, rules: Rules, shared: npt.NDArray[np.float64]) -> None:
+    """The counts of item, category and brand, [9], as they are at this time."""
+    for k in range(3):
+        if cells[k] < 0:
+            shared[3 * k : 3 * k + 3] = 0.0
+            continue
+        cell = counters[cells[k]]
+        keep = _keep(time_ms - cell.updated_ms, rules)
+        shared[3 * k] = cell.views * keep
+        shared[3 * k + 1] = cell.carts * keep
+        shared[3 * k + 2] = cell.purchases * keep
+
+
+@njit(cache=True, nogil=True)
+def _count(cells: Longs, kind: int, time_ms: int, memory: Memory, rules: Rules, shared: npt.NDArray[np.float64]) -> None:
+    """Add the event to the counts of item, category and brand, which are `shared` at its time."""
+    views, carts, purchases = rules.weights[kind]
+    if not (views or carts or purchases):
+        return
+    for k in range(3):
+        if cells[k] < 0:
+            continue
+        cell = memory.cells[cells[k]]
+        cell.views = shared[3 * k] + views
+        cell.carts = shared[3 * k + 1] + carts
+        cell.purchases = shared[3 * k + 2] + purchases
+        cell.updated_ms = max(cell.updated_ms, time_ms)
+        memory.dirty[cells[k] // rules.block_cells] = 1

@@ -1,0 +1,351 @@
+"""Sessions and counters of one partition in columns: what `Fold` says, a batch at a time.
+
+A visitor who came by since the start has a slot here, with its rows in one arena; whoever was read back and has not come yet
+stays packed until then. Late events are folded by `Session.append` itself.
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.contract import kernel
+from worker.contract.counters import BLOCK_CELLS, WEIGHTS, Counters
+from worker.contract.events import EVENT_TYPES, ClickEvent
+from worker.contract.features import CODES, NUMBERS, ROW, TYPE_CODE, FeatureSpec, ModelInputs, bucket, hash64, padded_steps
+from worker.contract.kernel import HEAD, LATE, NEW_SESSION, NO_VISIT, WHOLE
+from worker.contract.session import Arrival, Outcome, Session, SessionPolicy
+
+#: Rows of a small block: most sessions stay this short. Longer ones move to a block of a whole window.
+_SMALL_ROWS = 8
+_FIRST_SLOTS, _FIRST_ROWS = 256, 4096
+_ROW_BYTES = ROW.itemsize
+#: A packed session: the head's fields that outlive a process, then its rows.
+_PACKED = struct.Struct("<Q5q3d")
+_HEAD_BYTES = _PACKED.size
+#: A changelog record holds all rows of a session up to this many, and else only those that are new.
+_WHOLE_ROWS = 4
+_UNKNOWN = 255
+_OUTCOMES = tuple(Outcome)
+_CACHED_IDS = 100_000
+
+
+class Step(NamedTuple):
+    """What became of B events. Of the C that changed their session: `at` [C] says which, the rest is as it was right after.
+
+    `chains` are the hashes of exactly what the model sees (`Session.input_hash` as a number).
+    """
+
+    outcome: npt.NDArray[np.uint8]  # [B] index into tuple(Outcome)
+    at: npt.NDArray[np.int64]
+    session: npt.NDArray[np.uint64]  # [C] session id as a number
+    position: npt.NDArray[np.int64]  # [C]
+    chain: npt.NDArray[np.uint64]  # [C]
+    inputs: ModelInputs | None  # of C windows; None when C is 0 or nobody asked
+
+    def outcomes(self) -> dict[Outcome, int]:
+        """How many events did what."""
+        return {_OUTCOMES[code]: int(count) for code, count in enumerate(np.bincount(self.outcome, minlength=len(_OUTCOMES)))}
+
+
+class _Buckets(dict[str | None, int]):
+    """Buckets of ids of one kind, remembered."""
+
+    def __init__(self, kind: str, buckets: int) -> None:
+        self._kind, self._buckets = kind, buckets
+        super().__init__({None: 0, "": 0})
+
+    def __missing__(self, value: str) -> int:
+        found = bucket(self._kind, value, self._buckets)
+        if len(self) >= _CACHED_IDS:
+            self.clear()
+            self.update({None: 0, "": 0})
+        self[value] = found
+        return found
+
+
+class Slab:
+    """The fold of one partition. The same events in the same order give the same sessions as `Fold`, byte for byte."""
+
+    def __init__(self, spec: FeatureSpec, policy: SessionPolicy) -> None:
+        self.spec = spec
+        self.policy = policy
+        self.counters = Counters(spec)
+        self._buckets = (
+            _Buckets("item", spec.item_buckets),
+            _Buckets("category", spec.category_buckets),
+            _Buckets("brand", spec.brand_buckets),
+        )
+        self._slots: dict[str, int] = {}
+        self._keys: list[bytes] = []  # by slot
+        self._packed: dict[str, bytes] = {}
+        small = min(_SMALL_ROWS, spec.window)
+        weights = np.zeros((len(EVENT_TYPES) + 1, 3))
+        for name, code in TYPE_CODE.items():
+            weights[code] = WEIGHTS[name]
+        self._rules = kernel.Rules(
+            policy.gap_ms, policy.grace_ms, spec.window, small, 0.5, spec.half_life_s, BLOCK_CELLS, weights
+        )
+        self._heads = np.zeros(_FIRST_SLOTS, HEAD)
+        self._words = np.empty((max(_FIRST_ROWS, spec.window), kernel.ROW_WORDS), np.uint64)
+        self._blocks = np.empty((2, len(self._words) // small + 1), np.int64)
+        self._free = np.zeros(3, np.int64)
+        self._changed: set[int] = set()  # slots since the last `take_changed`
+
+    def __len__(self) -> int:
+        return len(self._slots) + len(self._packed)
+
+    def fold(self, events: Sequence[ClickEvent], offsets: Sequence[int], encode: bool = True) -> Step:
+        """Fold events in. `offsets` is where they stand in the partition's log; `encode` asks for the model's inputs."""
+        batch = self._batch(events, offsets)
+        size = len(events)
+        folded = kernel.Folded(
+            np.full(size, _UNKNOWN, np.uint8),
+            np.empty(size, np.uint64),
+            np.empty(size, np.uint64),
+            np.empty(size, np.int64),
+            np.empty(size, np.int64),
+            np.zeros(size, np.uint64),
+        )
+        wanted, window = size if encode else 0, padded_steps(self.spec.window)
+        inputs = ModelInputs(
+            np.empty((wanted, window, len(CODES)), np.int32),
+            np.empty((wanted, window, len(NUMBERS)), np.float32),
+            np.empty((wanted, 1), np.int32),
+        )
+        out = kernel.Encoded(inputs.codes.view(np.uint64), inputs.numbers.view(np.uint64), inputs.length[:, 0])
+        kernel.hash_events(batch, folded.event_hash)
+        at = changed = 0
+        while True:
+            at, changed = kernel.fold(at, batch, folded, self._memory(), self._rules, out, changed)
+            self._name_sessions(events, batch, folded)
+            if at == size:
+                break
+            if folded.outcome[at] == LATE:
+                self._fold_late(at, events[at], batch, folded)
+                if encode:
+                    head = self._heads[batch.slot[at]]
+                    kernel.write_window(head["home"], head["length"], self._memory(), out, changed)
+                changed += 1
+                at += 1
+            else:
+                self._grow_arena()
+        done = np.flatnonzero(folded.outcome <= LATE)
+        self._changed.update(batch.slot[done].tolist())
+        seen = None
+        if encode and changed:
+            steps = padded_steps(int(inputs.length[:changed].max()))
+            seen = ModelInputs(inputs.codes[:changed, :steps], inputs.numbers[:changed, :steps], inputs.length[:changed])
+        return Step(folded.outcome, done, folded.session[done], folded.position[done], folded.chain[done], seen)
+
+    def sessions(self) -> Iterator[Session]:
+        """Every visitor's session."""
+        for visitor, slot in self._slots.items():
+            yield self._read(visitor, slot)
+        for visitor, packed in self._packed.items():
+            yield unpack(visitor, packed)
+
+    def session(self, visitor: str) -> Session | None:
+        """A visitor's session, None if there is none."""
+        if visitor in self._slots:
+            return self._read(visitor, self._slots[visitor])
+        packed = self._packed.get(visitor)
+        return None if packed is None else unpack(visitor, packed)
+
+    def take_changed(self) -> list[tuple[bytes, int, bytes]]:
+        """Sessions that changed since the last call: visitor, which row of the window comes first, and the session packed,
+        with all of its rows if that is row 0, else with the new ones.
+        """
+        slots = sorted(self._changed)
+        self._changed.clear()
+        heads = self._heads[slots]
+        packed = heads[list(HEAD.names[:9])].astype(_HEAD).tobytes() if slots else b""  # type: ignore[index]
+        whole = (heads["unsaved"] == WHOLE) | (heads["length"] <= _WHOLE_ROWS)
+        first = np.where(whole, 0, heads["length"] - heads["unsaved"])
+        starts = ((heads["home"] + first) * _ROW_BYTES).tolist()
+        ends = ((heads["home"] + heads["length"]) * _ROW_BYTES).tolist()
+        self._heads["unsaved"][slots] = 0
+        memory, keys = self._words.data.cast("B"), self._keys
+        return [
+            (keys[slot], row, packed[number * _HEAD_BYTES : (number + 1) * _HEAD_BYTES] + memory[start:end])
+            for number, (slot, row, start, end) in enumerate(zip(slots, first.tolist(), starts, ends, strict=True))
+        ]
+
+    def put(self, visitor: str, packed: bytes) -> None:
+        """A whole session as `take_changed` packs it. Raises ValueError if it cannot be one."""
+        if len(packed) < _HEAD_BYTES or (len(packed) - _HEAD_BYTES) % _ROW_BYTES:
+            raise ValueError(f"{len(packed)} bytes are no packed session")
+        self._packed[visitor] = packed
+
+    def extend(self, visitor: str, packed: bytes) -> bool:
+        """New rows as `take_changed` packs them; False if they do not follow on what is here."""
+        before = self._packed.get(visitor)
+        added = (len(packed) - _HEAD_BYTES) // _ROW_BYTES
+        if before is None:
+            return False
+        session, position = _PACKED.unpack_from(packed)[0:4:3]
+        if (session, position - added) != _PACKED.unpack_from(before)[0:4:3]:
+            return False
+        self._packed[visitor] = packed[:_HEAD_BYTES] + before[_HEAD_BYTES:] + packed[_HEAD_BYTES:]
+        return True
+
+    def forget(self, visitor: str) -> None:
+        """A session that was put is gone."""
+        self._packed.pop(visitor, None)
+
+    def _batch(self, events: Sequence[ClickEvent], offsets: Sequence[int]) -> kernel.Batch:
+        slots = self._slots
+        slot = [slots.get(event.visitor_id, -1) for event in events]
+        for number, known in enumerate(slot):
+            if known < 0:
+                slot[number] = self._slot(events[number].visitor_id)
+        items, categories, brands = self._buckets
+        time_ms = np.array([event.event_time for event in events], np.int64)
+        hours = time_ms // 3_600_000
+        codes = np.empty((len(events), len(CODES)), np.int32)
+        codes[:, 0] = [TYPE_CODE[event.event_type] for event in events]
+        codes[:, 1] = [items[event.item_id] for event in events]
+        codes[:, 2] = [categories[event.category] for event in events]
+        codes[:, 3] = [brands[event.brand] for event in events]
+        codes[:, 4] = hours % 24 + 1
+        codes[:, 5] = (hours // 24 + 3) % 7 + 1  # the epoch began on a Thursday
+        names = [event.event_id.encode("utf-8", "surrogatepass") for event in events]
+        return kernel.Batch(
+            np.array(slot, np.int64),
+            time_ms,
+            np.array(offsets, np.int64),
+            codes,
+            self.counters.cells_of(codes),
+            np.array([event.price for event in events], np.float64).astype(np.float32),
+            np.frombuffer(b"".join(names), np.uint8),
+            np.cumsum(np.fromiter(map(len, names), np.int64, len(names))),
+        )
+
+    def _slot(self, visitor: str) -> int:
+        """The visitor's slot, made if there is none."""
+        known = self._slots.get(visitor)
+        if known is not None:
+            return known
+        slot = self._slots[visitor] = len(self._keys)
+        self._keys.append(visitor.encode("utf-8", "surrogatepass"))
+        if slot == len(self._heads):
+            self._heads = np.concatenate([self._heads, np.zeros(slot, HEAD)])
+        self._heads[slot]["opened"] = -1
+        packed = self._packed.pop(visitor, None)
+        if packed is not None:
+            self._write(slot, unpack(visitor, packed))
+            self._heads[slot]["unsaved"] = 0
+        return slot
+
+    def _name_sessions(self, events: Sequence[ClickEvent], batch: kernel.Batch, folded: kernel.Folded) -> None:
+        """Give sessions that the kernel has begun their ids, which are hashes of text."""
+        ids = np.zeros(len(events), np.uint64)
+        fresh = np.flatnonzero(folded.outcome == NEW_SESSION)
+        fresh = fresh[folded.opened[fresh] >= 0]
+        for number in fresh.tolist():
+            ids[number] = hash64("session", f"{events[number].visitor_id}|{events[number].event_time}")
+            head = self._heads[batch.slot[number]]
+            if head["opened"] == number:
+                head["session"], head["opened"] = ids[number], -1
+        unnamed = np.flatnonzero((folded.outcome != _UNKNOWN) & (folded.opened >= 0)) if len(fresh) else fresh
+        folded.session[unnamed] = ids[folded.opened[unnamed]]
+        folded.opened[unnamed] = -1
+
+    def _fold_late(self, at: int, event: ClickEvent, batch: kernel.Batch, folded: kernel.Folded) -> None:
+        slot = int(batch.slot[at])
+        codes = tuple(batch.codes[at].tolist())
+        shared = self.counters.read(codes, event.event_time)
+        arrival = Arrival(event, int(folded.event_hash[at]), int(batch.offset[at]), codes, shared)
+        session, _ = self._read(event.visitor_id, slot).append(arrival, self.spec, self.policy)
+        self.counters.add(event, codes)
+        self._write(slot, session)
+        head = self._heads[slot]
+        folded.position[at], folded.session[at], folded.opened[at] = head["position"], head["session"], -1
+        folded.chain[at] = self._words[head["home"] + head["length"] - 1, 3]
+
+    def _read(self, visitor: str, slot: int) -> Session:
+        head = self._heads[slot]
+        rows = self._words[head["home"] : head["home"] + head["length"]].tobytes()
+        return _session(visitor, tuple(head[name].item() for name in HEAD.names[:9]), rows)  # type: ignore[index]
+
+    def _write(self, slot: int, session: Session) -> None:
+        """Put a session into its slot; the changelog needs it whole."""
+        rows = np.frombuffer(session.rows, np.uint64).reshape(-1, kernel.ROW_WORDS)
+        room = self._rules.small if len(rows) <= self._rules.small else self.spec.window
+        head = self._heads[slot]
+        if head["room"] != room:
+            if head["room"]:
+                self._release(int(head["home"]), int(head["room"]))
+            head["home"], head["room"] = self._allocate(room), room
+        self._words[head["home"] : head["home"] + len(rows)] = rows
+        for name, value in zip(HEAD.names[:9], _head(session), strict=True):  # type: ignore[index]
+            head[name] = value
+        head["length"], head["unsaved"], head["opened"] = len(rows), WHOLE, -1
+
+    def _allocate(self, room: int) -> int:
+        kind = int(room != self._rules.small)
+        if self._free[kind]:
+            self._free[kind] -= 1
+            return int(self._blocks[kind, self._free[kind]])
+        if self._free[2] + room > len(self._words):
+            self._grow_arena()
+        self._free[2] += room
+        return int(self._free[2]) - room
+
+    def _release(self, home: int, room: int) -> None:
+        kind = int(room != self._rules.small)
+        self._blocks[kind, self._free[kind]] = home
+        self._free[kind] += 1
+
+    def _grow_arena(self) -> None:
+        rows = 2 * len(self._words)
+        self._words = np.concatenate([self._words, np.empty_like(self._words)])
+        blocks = np.empty((2, rows // self._rules.small + 1), np.int64)
+        blocks[:, : self._blocks.shape[1]] = self._blocks
+        self._blocks = blocks
+
+    def _memory(self) -> kernel.Memory:
+        words = self._words
+        return kernel.Memory(
+            self._heads, words, words.view(np.int32), words.view(np.float32), self._blocks, self._free, *self.counters.memory
+        )
+
+
+#: The head as it is packed.
+_HEAD = np.dtype([(name, HEAD[name]) for name in HEAD.names[:9]])  # type: ignore[index]
+assert _HEAD.itemsize == _HEAD_BYTES
+
+
+def pack(session: Session) -> bytes:
+    """A session as `Slab.take_changed` packs it whole."""
+    return _PACKED.pack(*_head(session)) + session.rows
+
+
+def unpack(visitor: str, packed: bytes) -> Session:
+    """The session of a visitor from its packed form."""
+    return _session(visitor, _PACKED.unpack_from(packed), packed[_HEAD_BYTES:])
+
+
+def _head(session: Session) -> tuple[int | float, ...]:
+    previous = session.previous_end_ms
+    return (
+        int(session.session_id or "0", 16), session.started_ms, session.last_ms, session.position,
+        NO_VISIT if previous is None else previous, session.counted_ms, *session.counts,
+    )  # fmt: skip
+
+
+def _session(visitor: str, head: tuple[int | float, ...], rows: bytes) -> Session:
+    number, started_ms, last_ms, position, previous, counted_ms, *counts = head
+    return Session(
+        visitor_id=visitor,
+        session_id=f"{number:016x}",
+        started_ms=int(started_ms),
+        last_ms=int(last_ms),
+        position=int(position),
+        rows=rows,
+        previous_end_ms=None if previous == NO_VISIT else int(previous),
+        counts=(counts[0], counts[1], counts[2]),
+        counted_ms=int(counted_ms),
+    )
