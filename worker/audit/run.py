@@ -175,14 +175,13 @@ async def _audit_partition(task: _Task) -> Report:
     partition = PartitionAudit(scope, task.rules, task.options.sample if task.options.model_repository else 0)
     async with reader(task.settings.kafka) as consumer:
         for topic, add in (
-            (topics.scores, partition.add_score),
+            (topics.scores, partition.add_scores),
             (topics.dead, partition.add_dead),
-            (topics.outcomes, partition.add_outcome),
+            (topics.outcomes, partition.add_outcomes),
         ):
             start, end = task.written.get(topic, (0, 0))
             async for records in read_span(consumer, TopicPartition(topic, scope.partition), start, end):
-                for record in records:
-                    add(record)
+                add(records)
         async for records in read_span(consumer, TopicPartition(topics.clicks, scope.partition), scope.start, scope.end):
             partition.replay(records)
     report = partition.finish()

@@ -38,9 +38,8 @@ class World:
     def audit(self, start: int = 0) -> Report:
         scope = Scope("clicks", 0, start, len(self.clicks), self.committed)
         audit = PartitionAudit(scope, Rules(SPEC, SessionPolicy(), 86_400_000), 0)
-        for add, records in ((audit.add_score, self.scores), (audit.add_dead, self.dead), (audit.add_outcome, self.outcomes)):
-            for offset, record in enumerate(records):
-                add(_record(record.topic, offset, record.key, record.value, record.headers))
+        for add, records in ((audit.add_scores, self.scores), (audit.add_dead, self.dead), (audit.add_outcomes, self.outcomes)):
+            add([_record(w.topic, offset, w.key, w.value, w.headers) for offset, w in enumerate(records)])
         for first in range(start, len(self.clicks), 7):
             audit.replay(self.clicks[first : first + 7])
         return audit.finish()
