@@ -98,6 +98,8 @@ def _encodings(record: Record) -> Iterator[BadClass]:
             "overlong slash": record.literal("item_id", b'"\xc0\xaf"'),
             "past Unicode": record.literal("item_id", b'"\xf4\x90\x80\x80"'),
             "binary": bytes(range(128, 256)),
+            "unknown field": record.literal("note", b'"\xff"'),
+            "name of an unknown field": record.without()[:-1] + b', "pri\xffce": 1}',
             "drawn byte": record.literal(
                 "title", b'"' + bytes([record.dice.choice((*range(0x80, 0xC2), *range(0xF5, 0x100)))]) + b'"'
             ),
