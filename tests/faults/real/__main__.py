@@ -66,10 +66,10 @@ def _tell(one: Played) -> None:
     print("\n".join([line, *findings]), file=sys.stderr, flush=True)
 
 
-async def play(stack: LocalStack, scenario: Scenario, seed: int, events: int, work: Path) -> Played:
+async def play(stack: LocalStack, scenario: Scenario, seed: int, events: int, work: Path, rounds: int = 3) -> Played:
     """One scenario, and what the checker says. Whatever goes wrong is a finding."""
     started = time.monotonic()
-    stage = Stage(stack, scenario.name, seed, events, work, scenario.session_timeout_s, scenario.shares)
+    stage = Stage(stack, scenario.name, seed, events, work, scenario.session_timeout_s, scenario.shares, rounds)
     try:
         await stage.make_topics(scenario.clicks_config)
         injected = await scenario.play(stage)

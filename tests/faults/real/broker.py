@@ -8,8 +8,6 @@ import time
 from tests.faults.real.processes import WorkerProcess
 from tests.faults.real.stage import FINISH_S, Stage
 
-_ROUNDS = 2
-
 
 async def killed(stage: Stage) -> str:
     """SIGKILL, and started again after a while."""
@@ -28,7 +26,7 @@ async def stopped(stage: Stage) -> str:
     async with stage.flowing(for_s=30.0):
         await stage.joined(*workers)
         await stage.until_committed(1)
-        for _ in range(_ROUNDS):
+        for _ in range(stage.rounds - 1):
             pauses.append(stage.dice.uniform(1.0, 12.0))
             _signal(stage, signal.SIGSTOP)
             try:
@@ -49,7 +47,7 @@ async def _away(stage: Stage, how: signal.Signals, range_s: tuple[float, float])
     async with stage.flowing(for_s=30.0):
         await stage.joined(*workers)
         await stage.until_committed(1)
-        for _ in range(_ROUNDS):
+        for _ in range(stage.rounds - 1):
             pauses.append(stage.dice.uniform(*range_s))
             await _down_for(stage, how, pauses[-1])
             resumed.append(await _resumed(stage))

@@ -1,5 +1,6 @@
 """What a scenario left on the topics, against two replays: the audit that is shipped, and the tests' own reference."""
 
+import time
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -24,13 +25,14 @@ _scores = msgspec.json.Decoder(ScoreEvent)
 
 
 class Verdict(msgspec.Struct):
-    """Counts by the audit, and what is wrong: nothing, if all invariants hold."""
+    """Counts by the audit, how long it took, and what is wrong: nothing, if all invariants hold."""
 
     events: int = 0
     scores: int = 0
     copies: int = 0
     dead: int = 0
     drops: int = 0
+    audit_s: float = 0.0
     findings: list[str] = []
 
     @property
@@ -40,11 +42,13 @@ class Verdict(msgspec.Struct):
 
 async def check(settings: Settings, sent: int) -> Verdict:
     """Everything that was sent must be finished by now."""
+    started = time.monotonic()
     report = await audit(settings, Options())
+    took_s = time.monotonic() - started
     counts = report.counts
     verdict = Verdict(
         counts["clicks"], counts["scores"], counts["score copies"] + counts["dead letter copies"], counts["dead letters"],
-        counts["drops"],
+        counts["drops"], took_s,
     )  # fmt: skip
     verdict.findings += [f"{name}: {tally.failed} wrong, {tally.first}" for name, tally in report.checks.items() if tally.failed]
     if counts["clicks"] != sent:

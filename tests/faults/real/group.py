@@ -10,7 +10,6 @@ from tests.faults.real.stage import Failed, Stage
 _REACH_S = 60.0
 #: Where a worker is stopped: with a batch's scores, state or commit still to be sent, or on their way.
 _STOPS = ("score", "scores-sent", "scores-confirmed", "state-sent", "before-commit")
-_ROUNDS = 2
 _SETTLE_S = 2.0
 
 
@@ -21,7 +20,7 @@ async def zombie(stage: Stage) -> str:
     other = stage.worker()
     async with stage.flowing(for_s=60.0):
         await stage.until_committed(1)
-        for _ in range(_ROUNDS):
+        for _ in range(max(stage.rounds - 1, 1)):
             armed = Armed(stage.dice.choice(_STOPS), stage.dice.randint(1, 4), stage.dice.choice((0.0, 1.0, 4.0)), "SIGSTOP")
             stopped = stage.worker(armed)
             await stage.until(lambda: stopped.is_stopped, _REACH_S, lambda: f"never stopped at {armed}: {stopped.said[-300:]}")  # noqa: B023
@@ -45,7 +44,7 @@ async def pause(stage: Stage) -> str:
     pauses = []
     async with stage.flowing(for_s=20.0):
         await stage.until_committed(1)
-        for _ in range(4):
+        for _ in range(stage.rounds + 1):
             pauses.append(stage.dice.uniform(0.2, stage.settings.worker.session_timeout_s / 3))
             worker.send(signal.SIGSTOP)
             await asyncio.sleep(pauses[-1])
@@ -64,7 +63,7 @@ async def scale(stage: Stage) -> str:
     sizes = []
     async with stage.flowing(for_s=50.0):
         await stage.until_committed(1)
-        for size in (3, stage.dice.randint(2, 4), stage.topics.partitions + 1):
+        for size in (3, stage.dice.randint(2, 4), stage.topics.partitions + 1)[: stage.rounds]:
             workers += [stage.worker() for _ in range(size - 1)]
             sizes.append(size)
             await stage.joined(*workers)

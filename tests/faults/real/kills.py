@@ -8,8 +8,6 @@ from tests.faults.real.failpoints import Armed
 from tests.faults.real.stage import Failed, Stage
 
 _REACH_S = 60.0
-#: Kills of one scenario.
-_KILLS = 3
 #: A worker commits five times a second and is done with the clicks soon: more would not be reached.
 _MOST_COMMITS = 2
 _MOST_BATCHES = 15
@@ -20,8 +18,8 @@ def kill_at(failpoint: str) -> Callable[[Stage], Awaitable[str]]:
 
     async def scenario(stage: Stage) -> str:
         injected = []
-        async with stage.flowing(for_s=_KILLS * 8.0):
-            for _ in range(_KILLS):
+        async with stage.flowing(for_s=stage.rounds * 8.0):
+            for _ in range(stage.rounds):
                 most = _MOST_COMMITS if "commit" in failpoint else _MOST_BATCHES
                 armed = Armed(failpoint, stage.dice.randint(1, most), stage.dice.choice((0.0, 0.5, 2.0, 5.0)))
                 worker = stage.worker(armed)
@@ -41,7 +39,7 @@ async def kill_at_random(stage: Stage) -> str:
     moments = []
     async with stage.flowing(for_s=30.0):
         await stage.joined(*workers)
-        for _ in range(4):
+        for _ in range(stage.rounds + 1):
             moments.append(stage.dice.uniform(0.0, 2.0))
             await asyncio.sleep(moments[-1])
             place = stage.dice.randrange(len(workers))
@@ -56,7 +54,7 @@ async def kill_at_random(stage: Stage) -> str:
 async def end_twice(stage: Stage) -> str:
     """SIGTERM, and again while it drains: it ends, soon and in order."""
     async with stage.flowing(for_s=20.0):
-        for _ in range(2):
+        for _ in range(stage.rounds - 1):
             worker = stage.worker(delay_ms=25.0)
             await stage.joined(worker)
             before = sum((await stage.committed()).values())
@@ -67,4 +65,4 @@ async def end_twice(stage: Stage) -> str:
                 stage.findings.append(f"a worker that was told twice to end ended with {status}: {worker.said[-300:]}")
     stage.copies_allowed = False
     await stage.finish()
-    return "SIGTERM twice, two times"
+    return f"SIGTERM twice, {stage.rounds - 1} times"

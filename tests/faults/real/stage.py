@@ -42,13 +42,24 @@ class Failed(AssertionError):
 
 
 class Stage:
-    """One scenario's world. `dice` decides all that is left open; `events` is how many clicks there are for it to send."""
+    """One scenario's world. `dice` decides all that is left open; `events` is how many clicks there are for it to send, and
+    `rounds` how often it does its harm, if it does so more than once.
+    """
 
     def __init__(
-        self, stack: LocalStack, name: str, seed: int, events: int, work: Path, session_timeout_s: float, shares: Shares
+        self,
+        stack: LocalStack,
+        name: str,
+        seed: int,
+        events: int,
+        work: Path,
+        session_timeout_s: float,
+        shares: Shares,
+        rounds: int,
     ) -> None:
         self.stack = stack
         self.events = events
+        self.rounds = rounds
         self.sent = 0
         self.dice = random.Random(f"{seed} {name}")
         self.work = work / name

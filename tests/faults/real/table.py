@@ -21,7 +21,9 @@ def table(played: list[Played]) -> str:
     lines = [head, *(_line(one) for one in played)]
     audited = sum(one.verdict.events for one in played)
     broken = [one.name for one in played if not one.verdict.ok]
-    lines.append(f"{len(played)} scenarios, {audited:,} events audited, {len(broken)} with findings")
+    audit_s = sum(one.verdict.audit_s for one in played)
+    rate = f"{audited / audit_s:,.0f}" if audit_s else "no"
+    lines.append(f"{len(played)} scenarios, {audited:,} events audited ({rate}/s), {len(broken)} with findings")
     for one in played:
         lines += [f"  {one.name} (seed {one.seed}): {finding}" for finding in one.verdict.findings]
     return "\n".join(lines)
