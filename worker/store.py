@@ -146,7 +146,16 @@ class KafkaSource:
         self._settings = settings
 
     async def records(self, partitions: Collection[int]) -> AsyncIterator[Sequence[ConsumerRecord]]:
-        async with whole_topic(self._settings.kafka, self._settings.topics.changelog, partitions) as consumer:
+        changelog, group = self._settings.topics.changelog, self._settings.worker.group
+        async with whole_topic(self._settings.kafka, changelog, partitions) as consumer:
+            starts = await consumer.beginning_offsets(consumer.assignment())
+            if cut := sorted(tp.partition for tp, start in starts.items() if start > 0):
+                # Compaction never moves the start; only what deletes does, and it takes the oldest sessions.
+                raise StateError(
+                    f"the beginning of {changelog} is deleted in partitions {cut}: it was emptied or truncated, and sessions "
+                    "are lost. Restore it; or make it anew, with cleanup.policy=compact alone, and reset the offsets of group "
+                    f"{group} to the earliest to fold the log anew"
+                )
             async for records in records_to_end(consumer):
                 yield records
 

@@ -139,6 +139,7 @@ async def _refused(stage: Stage, because: str) -> None:
     except TimeoutError:
         stage.findings.append(f"the worker did not refuse to run: {worker.said[-300:]}")
         worker.destroy()
+        await asyncio.sleep(stage.settings.worker.session_timeout_s + 1.0)  # until then it counts as a member
         return
     last = (worker.said.splitlines() or [""])[-1]
     if status != 1 or not last.startswith("error: ") or because not in last:
