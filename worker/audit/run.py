@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from worker.audit.partition import PartitionAudit, Rules, Scope
@@ -19,10 +18,9 @@ from worker.audit.report import Report
 from worker.contract.features import FeatureSpec
 from worker.contract.session import SessionPolicy
 from worker.errors import ConfigurationError
-from worker.kafka import connection
 from worker.settings import Settings
 from worker.span import bounds, read_span, reader
-from worker.topic import committed_offsets
+from worker.topic import committed_offsets, partition_counts
 
 #: Below this many clicks, starting another process takes longer than it saves.
 _WORTH_A_PROCESS = 200_000
@@ -87,13 +85,9 @@ class _Task(msgspec.Struct, frozen=True):
 async def _partitions(settings: Settings) -> dict[str, int]:
     """Partitions of each topic that there is. Raises ConfigurationError when there are no clicks."""
     topics = settings.topics
-    admin = AIOKafkaAdminClient(**connection(settings.kafka))
-    await admin.start()
-    try:
-        found = await admin.describe_topics([topics.clicks, topics.scores, topics.dead, topics.outcomes, topics.control])
-    finally:
-        await admin.close()
-    partitions = {topic["topic"]: len(topic["partitions"]) for topic in found if topic["partitions"]}
+    partitions = await partition_counts(
+        settings.kafka, [topics.clicks, topics.scores, topics.dead, topics.outcomes, topics.control]
+    )
     if topics.clicks not in partitions:
         raise ConfigurationError(f"there is no topic {topics.clicks}: make it, or set INKLING_TOPICS__CLICKS")
     return partitions
