@@ -48,5 +48,5 @@ async def test_a_partition_without_a_changelog_is_refused(settings: Settings) ->
         await admin.create_partitions({settings.topics.clicks: NewPartitions(6)})
     finally:
         await admin.close()
-    with pytest.raises(StateError, match="has 6 partitions and .* has 4: partitions were added"):
+    with pytest.raises(StateError, match=r"has 6 partitions and .* has 4: partitions were added"):
         await restore(KafkaSource(settings), settings, [3, 4, 5], FeatureSpec())

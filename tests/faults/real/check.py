@@ -5,16 +5,14 @@ from collections.abc import AsyncIterator
 
 import msgspec
 from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.support.reference import Reference, replayed
 from worker.audit.run import Options, audit
 from worker.contract.events import ScoreEvent
 from worker.dead import parse_dead
-from worker.kafka import connection
 from worker.settings import Settings
 from worker.span import bounds, read_span, reader
-from worker.topic import committed_offsets
+from worker.topic import committed_offsets, partition_counts
 
 #: Findings of one kind that are told.
 _TOLD = 3
@@ -55,19 +53,11 @@ async def check(settings: Settings, sent: int) -> Verdict:
         verdict.findings.append(f"{sent} records were sent, {counts['clicks']} are on the topic")
     if counts["clicks not finished yet"]:
         verdict.findings.append(f"{counts['clicks not finished yet']} records have no result")
-    for partition in range(await partitions_of(settings, settings.topics.clicks)):
+    topics = settings.topics
+    partitions = await partition_counts(settings.kafka, [topics.clicks, topics.scores, topics.dead])
+    for partition in range(min(partitions.values())):
         verdict.findings += await _check_partition(settings, partition)
     return verdict
-
-
-async def partitions_of(settings: Settings, topic: str) -> int:
-    """How many partitions a topic has."""
-    admin = AIOKafkaAdminClient(**connection(settings.kafka))
-    await admin.start()
-    try:
-        return len((await admin.describe_topics([topic]))[0]["partitions"])
-    finally:
-        await admin.close()
 
 
 async def _check_partition(settings: Settings, partition: int) -> list[str]:
