@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from tests.faults.real import broker, flood, group, kills, model, topics
+from tests.faults.real import broker, disk, flood, group, kills, model, topics
 from tests.faults.real.failpoints import FAILPOINTS
 from tests.faults.real.stage import Stage
 from tests.faults.real.traffic import Shares
@@ -42,6 +42,7 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario("changelog-emptied", topics.changelog_emptied),
         Scenario("changelog-truncated", topics.changelog_truncated),
         Scenario("partitions-added", topics.partitions_added),
+        Scenario("log-damaged", disk.log_damaged),
         Scenario(FLOOD, flood.flood, 10.0, shares=_HOSTILE, clicks_config={"max.message.bytes": str(flood.CLICKS_BYTES)}),
         Scenario("triton-killed", model.killed, with_model=True),
         Scenario("triton-stopped", model.stopped, with_model=True),
