@@ -33,6 +33,7 @@ async def flood(stage: Stage) -> str:
             refused += await _refused_batches(stage, corpus)
         await stage.until_committed(stage.sent - 5 * _SEND_AT_ONCE)
     await stage.until_committed(stage.sent)
+    peak_mb = worker.peak_mb
     await stage.end(worker)
     if len(stage.workers) != 1 or not worker.counts.exists():
         raise Failed(f"the worker did not last: {worker.said[-300:]}")
@@ -40,7 +41,7 @@ async def flood(stage: Stage) -> str:
     stage.copies_allowed = False
     await stage.finish()
     bombs = f"batches of {_BOMB_BYTES:,} bytes in a thousandth"
-    return f"{stage.sent:,} good and bad records, {bombs}, {refused} damaged batches refused; {told}"
+    return f"{stage.sent:,} good and bad records, {bombs}, {refused} damaged batches refused; {told}; worker's peak {peak_mb} MB"
 
 
 async def _bombs(stage: Stage, corpus: Corpus) -> None:

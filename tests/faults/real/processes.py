@@ -57,6 +57,12 @@ class WorkerProcess:
         return stat.rpartition(")")[2].split()[0] == "T"
 
     @property
+    def peak_mb(self) -> int:
+        """The most memory that it has had, while it runs."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) // 1024
+
+    @property
     def said(self) -> str:
         """Its log."""
         return self.log.read_text(errors="replace")
