@@ -17,3 +17,9 @@ async def test_scenario_leaves_nothing_wrong(stack: LocalStack, tmp_path: Path, 
     played = await play(stack, SCENARIOS[name], seed, events, tmp_path, rounds=1)
     assert played.verdict.findings == []
     assert played.verdict.events >= events
+
+
+async def test_a_known_bug_is_found(stack: LocalStack, tmp_path: Path) -> None:
+    """State before scores: a worker that is killed in between leaves clicks without a score."""
+    played = await play(stack, SCENARIOS["kill-at-state-confirmed"], 15, 1_000, tmp_path, rounds=1, bug="state-before-scores")
+    assert any("I1" in finding and "a score is missing" in finding for finding in played.verdict.findings)

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from deploy.local.stack import LocalStack
+from tests.faults.mutants import MUTANTS
 from tests.faults.real.catalogue import FLOOD, SCENARIOS, Scenario
 from tests.faults.real.check import Verdict
 from tests.faults.real.stage import Stage
@@ -29,6 +30,9 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=12_000, help="clicks of each scenario (default 12000)")
     parser.add_argument("--flood", type=int, default=1_000_000, help="records of the scenario flood (default 1000000)")
     parser.add_argument("--json", type=Path, help="where to write the table (default .inkling/faults-SEED.json)")
+    parser.add_argument(
+        "--bug", choices=sorted(MUTANTS), metavar="NAME", default="", help="put one of the simulation's mutants in"
+    )
     parser.add_argument("--keep", type=Path, help="keep logs and Kafka's data in this folder")
     arguments = parser.parse_args()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our own clients lose the broker, too
@@ -36,7 +40,7 @@ def main() -> int:
     random.Random(arguments.seed).shuffle(chosen)
     with contextlib.ExitStack() as exits:
         work = arguments.keep or Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="inkling-faults-")))
-        played = run(chosen, arguments.seed, arguments.events, arguments.flood, work)
+        played = run(chosen, arguments.seed, arguments.events, arguments.flood, work, arguments.bug)
     print(table(played))
     path = arguments.json or Path(".inkling") / f"faults-{arguments.seed}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +48,7 @@ def main() -> int:
     return int(any(not one.verdict.ok for one in played))
 
 
-def run(scenarios: Iterable[Scenario], seed: int, events: int, flood: int, work: Path) -> list[Played]:
+def run(scenarios: Iterable[Scenario], seed: int, events: int, flood: int, work: Path, bug: str) -> list[Played]:
     """Play the scenarios, those without a model server first, each kind on a stack of its own."""
     played: list[Played] = []
     for with_model in (False, True):
@@ -54,9 +58,8 @@ def run(scenarios: Iterable[Scenario], seed: int, events: int, flood: int, work:
         folder = work / ("with-triton" if with_model else "kafka")
         with LocalStack(folder, with_triton=with_model, with_prometheus=False, require_model=with_model) as stack:
             for scenario in wanted:
-                played.append(
-                    asyncio.run(play(stack, scenario, seed, flood if scenario.name == FLOOD else events, folder / "scenarios"))
-                )
+                clicks = flood if scenario.name == FLOOD else events
+                played.append(asyncio.run(play(stack, scenario, seed, clicks, folder / "scenarios", bug=bug)))
                 _tell(played[-1])
     return played
 
@@ -66,10 +69,13 @@ def _tell(one: Played) -> None:
     print("\n".join([line, *findings]), file=sys.stderr, flush=True)
 
 
-async def play(stack: LocalStack, scenario: Scenario, seed: int, events: int, work: Path, rounds: int = 3) -> Played:
-    """One scenario, and what the checker says. Whatever goes wrong is a finding."""
+async def play(
+    stack: LocalStack, scenario: Scenario, seed: int, events: int, work: Path, rounds: int = 3, bug: str = ""
+) -> Played:
+    """One scenario, and what the checker says. Whatever goes wrong is a finding. `bug` is a known one, put into all workers."""
     started = time.monotonic()
     stage = Stage(stack, scenario.name, seed, events, work, scenario.session_timeout_s, scenario.shares, rounds)
+    stage.bug = bug
     try:
         await stage.make_topics(scenario.clicks_config)
         injected = await scenario.play(stage)

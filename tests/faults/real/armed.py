@@ -1,10 +1,12 @@
 """A worker that may be armed: `python -m tests.faults.real.armed`, settings and failpoint from the environment.
 
 The shipped worker if FAULT_SCORER is "model"; else the real worker but for the scorer, which is constant and FAULT_DELAY_MS slow.
-SIGUSR1 has it tell what it waits for. With FAULT_COUNTS it writes what it counted to that file when it is told to end.
+FAULT_BUG puts one of the simulation's known bugs back. SIGUSR1 has it tell what it waits for. With FAULT_COUNTS it writes what
+it counted to that file when it is told to end.
 """
 
 import asyncio
+import contextlib
 import faulthandler
 import json
 import os
@@ -30,13 +32,22 @@ def main() -> int:
     if armed := os.environ.get(VARIABLE):
         arm(Armed.parse(armed), GuardedScorer if with_model else constant_worker.PinnedScorer)
     try:
-        asyncio.run(_run(with_model))
+        with _bug(os.environ.get("FAULT_BUG")):
+            asyncio.run(_run(with_model))
     except InklingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if path := os.environ.get("FAULT_COUNTS"):
         Path(path).write_text(json.dumps(counts()))
     return 0
+
+
+def _bug(name: str | None) -> contextlib.AbstractContextManager[object]:
+    if not name:
+        return contextlib.nullcontext()
+    from tests.faults.mutants import MUTANTS
+
+    return MUTANTS[name]()
 
 
 async def _run(with_model: bool) -> None:

@@ -18,13 +18,14 @@ _POLL_S = 0.05
 class WorkerProcess:
     """One run of `tests.faults.real.armed`."""
 
-    def __init__(self, settings: Settings, log: Path, armed: Armed | None, with_model: bool, delay_ms: float) -> None:
+    def __init__(self, settings: Settings, log: Path, armed: Armed | None, with_model: bool, delay_ms: float, bug: str) -> None:
         self.log = log
         self.counts = log.with_suffix(".json")
         variables = {
             "FAULT_SCORER": "model" if with_model else "constant",
             "FAULT_DELAY_MS": f"{delay_ms:g}",
             "FAULT_COUNTS": str(self.counts),
+            "FAULT_BUG": bug,
         }
         if armed is not None:
             variables[VARIABLE] = str(armed)

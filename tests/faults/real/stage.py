@@ -68,6 +68,7 @@ class Stage:
         self.settings = _settings(stack, f"{name}-{seed}", session_timeout_s)
         self.traffic = Traffic(self.dice.randrange(2**32), events, self.topics.partitions, time.time_ns() // 1_000_000, shares)
         self.copies_allowed = True
+        self.bug = ""  # a known one that all workers have
         self.findings: list[str] = []
 
     @property
@@ -87,7 +88,9 @@ class Stage:
     def worker(self, armed: Armed | None = None, *, with_model: bool = False, delay_ms: float | None = None) -> WorkerProcess:
         """Start a worker; slow enough, if nothing else is said, that there are batches under way at any moment."""
         delay_ms = self.dice.choice((2.0, 10.0, 25.0)) if delay_ms is None else delay_ms
-        worker = WorkerProcess(self.settings, self.work / f"worker-{len(self.workers)}.log", armed, with_model, delay_ms)
+        worker = WorkerProcess(
+            self.settings, self.work / f"worker-{len(self.workers)}.log", armed, with_model, delay_ms, self.bug
+        )
         self.workers.append(worker)
         return worker
 
