@@ -100,6 +100,8 @@ class PartitionAudit:
 
     def replay(self, records: Sequence[ConsumerRecord]) -> None:
         """Replay clicks, in order, and check what was written about each."""
+        if not records:
+            return
         self._check_gaps(records)
         events: list[ClickEvent] = []
         offsets: list[int] = []
@@ -216,6 +218,7 @@ class PartitionAudit:
     def _check_definition(self, events: list[ClickEvent], offsets: list[int], step: Step) -> None:
         """The worker folds in columns as well: the beginning of each partition shows whether that is right."""
         if self._defined >= DEFINED_CLICKS:
+            self._definition.sessions.clear()
             return
         self._defined += len(events)
         rows = {number: row for row, number in enumerate(step.at.tolist())}
