@@ -11,6 +11,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential
 from worker import kafka, metrics
 from worker.errors import DeliveryError
 from worker.owner import Connect, Owner
+from worker.send import Record
 from worker.settings import Settings
 from worker.store import Change
 
@@ -23,9 +24,6 @@ _RECORD_BYTES = 12_000_000
 #: How long to wait at the end for connections that are still closing.
 _CLOSE_S = 5.0
 
-#: One record to send: key, value, headers.
-Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]
-
 
 class Delivery:
     """At-least-once with ids that make copies harmless:
@@ -36,6 +34,9 @@ class Delivery:
 
     Never 2 before 1: state says that everything below its offset has a score. Never 3 before 2.
     Whoever goes on after a failure begins at 1; score ids and values are the same, so copies do no harm.
+
+    Exactly once, if the settings ask for it: 1 and 2 are one transaction of the partition's owner. Readers of what is
+    committed then see no copies at all, and each score only when the state that counts it in is safe, too.
     """
 
     def __init__(self, settings: Settings, connect: Connect = AIOKafkaProducer) -> None:
@@ -79,6 +80,9 @@ class Delivery:
     async def publish(self, owner: Owner, partition: int, scores: list[Record], dead: list[Record], state: list[Change]) -> None:
         """Steps 1 and 2 for one batch; the caller does step 3. Raises OwnershipError when the partition has moved."""
         topics = self._settings.topics
+        if self._settings.worker.delivery == "exactly_once":
+            await owner.write(state, {topics.scores: scores, topics.dead: dead})
+            return
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(DeliveryError),
             wait=wait_exponential(multiplier=0.1, max=5),

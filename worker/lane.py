@@ -1,8 +1,8 @@
-"""One partition's two steps, each a task with a bounded queue before it, in order."""
+"""One partition's three steps, each a task with a bounded queue before it, in order."""
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from aiokafka.consumer.consumer import ConsumerRecord
@@ -10,30 +10,46 @@ from aiokafka.structs import TopicPartition
 
 #: Batches that may wait for the first step: one, so that it never starves and memory stays small.
 _WAITING_BATCHES = 1
+#: Batches that may wait to be published, and are then published as one: the dearer a publication is beside a batch, the
+#: fewer there are of them.
+_PUBLISHED_AT_ONCE = 8
 
 
-class Prepared(Protocol):
-    """What the first step makes of a batch."""
+class Ending(Protocol):
+    """What steps make of a batch."""
 
     @property
     def next_offset(self) -> int: ...
 
 
-B = TypeVar("B", bound=Prepared)
+P = TypeVar("P", bound=Ending)
+S = TypeVar("S", bound=Ending)
 
 
-class Lane(Generic[B]):
-    """Takes batches of one partition: `prepare` (CPU, never waits) and `finish` (waits) overlap for successive batches.
+class Steps(Protocol[P, S]):
+    """What is done with the batches of one partition."""
 
-    An exception in either ends the lane and is given to `fail`; the batch is not counted as finished.
+    def prepare(self, records: list[ConsumerRecord]) -> P:
+        """The first step: CPU, never waits."""
+
+    async def score(self, batch: P) -> S:
+        """The second step, for one batch after the other."""
+
+    async def publish(self, batches: Sequence[S]) -> None:
+        """The last step, for all batches that have come to it meanwhile. They are finished when it returns."""
+
+
+class Lane(Generic[P, S]):
+    """Takes batches of one partition; their steps overlap for successive batches.
+
+    An exception in any ends the lane and is given to `fail`; what it was about is not counted as finished.
     """
 
     def __init__(
         self,
         partition: TopicPartition,
         next_offset: int,
-        prepare: Callable[[list[ConsumerRecord]], B],
-        finish: Callable[[B], Awaitable[None]],
+        steps: Steps[P, S],
         fail: Callable[[BaseException], None],
         room: asyncio.Event,
     ) -> None:
@@ -45,11 +61,10 @@ class Lane(Generic[B]):
         self._first_ms: deque[int] = deque()  # Kafka timestamp of the first record of each batch that is not finished
         self._room = room
         self._incoming: asyncio.Queue[list[ConsumerRecord]] = asyncio.Queue(_WAITING_BATCHES)
-        self._prepared: asyncio.Queue[B] = asyncio.Queue(1)
-        self._tasks = [
-            asyncio.create_task(_guarded(self._prepare(prepare), fail)),
-            asyncio.create_task(_guarded(self._finish(finish), fail)),
-        ]
+        self._prepared: asyncio.Queue[P] = asyncio.Queue(1)
+        self._scored: asyncio.Queue[S] = asyncio.Queue(_PUBLISHED_AT_ONCE)
+        work = (self._prepare(steps), self._score(steps), self._publish(steps))
+        self._tasks = [asyncio.create_task(_guarded(step, fail)) for step in work]
 
     @property
     def has_room(self) -> bool:
@@ -74,18 +89,25 @@ class Lane(Generic[B]):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _prepare(self, prepare: Callable[[list[ConsumerRecord]], B]) -> None:
+    async def _prepare(self, steps: Steps[P, S]) -> None:
         while True:
             records = await self._incoming.get()
             self._room.set()
-            await self._prepared.put(prepare(records))
+            await self._prepared.put(steps.prepare(records))
 
-    async def _finish(self, finish: Callable[[B], Awaitable[None]]) -> None:
+    async def _score(self, steps: Steps[P, S]) -> None:
         while True:
-            batch = await self._prepared.get()
-            await finish(batch)
-            self.finished = batch.next_offset
-            self._first_ms.popleft()
+            await self._scored.put(await steps.score(await self._prepared.get()))
+
+    async def _publish(self, steps: Steps[P, S]) -> None:
+        while True:
+            batches = [await self._scored.get()]
+            while not self._scored.empty():
+                batches.append(self._scored.get_nowait())
+            await steps.publish(batches)
+            self.finished = batches[-1].next_offset
+            for _ in batches:
+                self._first_ms.popleft()
             if self.finished == self.taken:
                 self.idle.set()
 

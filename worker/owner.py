@@ -1,6 +1,8 @@
 """The right to write a partition's changelog: one worker has it at a time, and Kafka sees to that."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -8,13 +10,15 @@ from aiokafka.errors import KafkaError
 
 from worker import kafka, metrics
 from worker.errors import OwnershipError, StateError
+from worker.send import Record, send_packed
 from worker.settings import Settings
 from worker.store import Change
 
 #: Makes a producer from aiokafka's arguments: `AIOKafkaProducer`, or what behaves like it.
 Connect = Callable[..., Any]
+NOTHING: Mapping[str, Sequence[Record]] = MappingProxyType({})
 
-#: A batch's state goes out as one Kafka record batch, so it must fit whole.
+#: State goes out as one Kafka record batch, so it must fit whole.
 STATE_BYTES = 12_000_000
 #: How long Kafka keeps a write that was begun before it undoes it and shuts its writer out: Kafka's own upper limit, as
 #: a broker that was away must find us still the owner. The next owner undoes it at once.
@@ -48,23 +52,26 @@ class Owner:
         """Become the owner. Raises KafkaError when no broker answers."""
         await self._producer.start()
 
-    async def write(self, state: list[Change]) -> None:
-        """Append a batch's state as a whole; returns when Kafka has confirmed it. Waits for a broker that is away.
+    async def write(self, state: Sequence[Change], others: Mapping[str, Sequence[Record]] = NOTHING) -> None:
+        """Append state to the changelog as a whole, and with it `others` to the same partition of other topics. Returns when
+        Kafka has confirmed it. Waits for a broker that is away.
+
+        State is one record batch, though a transaction could hold several: an end of the transaction before, sent twice and
+        late the second time, may end this one early. Kafka knows them apart only with clients newer than ours (KIP-890).
 
         Raises StateError when it is too large, and OwnershipError when another worker has become the owner: nothing is
         written then, and never will be by this one.
         """
         producer = self._producer
+        pack = producer.create_batch()
+        for key, value in state:
+            if pack.append(key=key, value=value, timestamp=None) is None:
+                raise StateError(f"a batch changed more than {STATE_BYTES} bytes of sessions: lower INKLING_WORKER__MAX_BATCH")
+        metrics.state_bytes.inc(pack.size())
         try:
             await producer.begin_transaction()
-            builder = producer.create_batch()
-            for key, value in state:
-                if builder.append(key=key, value=value, timestamp=None) is None:
-                    raise StateError(
-                        f"a batch changed more than {STATE_BYTES} bytes of sessions: lower INKLING_WORKER__MAX_BATCH"
-                    )
-            metrics.state_bytes.inc(builder.size())
-            await (await producer.send_batch(builder, self._topic, partition=self._partition))
+            await asyncio.gather(*(send_packed(producer, name, self._partition, records) for name, records in others.items()))
+            await (await producer.send_batch(pack, self._topic, partition=self._partition))
             await producer.commit_transaction()
         except KafkaError as error:
             # aiokafka has tried again whatever is worth it, so this is final. An unfinished write is never read.

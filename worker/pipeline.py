@@ -2,30 +2,33 @@
 
     records -> fold_batch (decode, fold, encode) -> score -> score_records -> Delivery.publish -> finished
 
-While one batch of a partition is scored and published the next is folded; order within the partition is kept.
+While one batch of a partition is published the next is scored and the one after that folded; batches that wait to be
+published go out together. Order within the partition is kept.
 """
 
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+import numpy as np
 from aiokafka.consumer.consumer import ConsumerRecord
 from aiokafka.structs import TopicPartition
 from msgspec import Raw
 from structlog import get_logger
 
 from worker import __version__, metrics
-from worker.contract.codec import decode, encode
+from worker.contract.codec import decode, encode_all
 from worker.contract.events import ClickEvent, InvalidRecord, ScoreEvent
 from worker.contract.features import FeatureSpec, ModelInputs, hex_digits
 from worker.contract.slab import Step
 from worker.dead import dead_letter
-from worker.delivery import Delivery, Record
+from worker.delivery import Delivery
 from worker.lane import Lane
 from worker.owner import Owner
-from worker.scoring.base import Scores, score_fields
+from worker.scoring.base import Path, Scores, score_fields
+from worker.send import Record
 from worker.settings import Settings
 from worker.store import Change, PartitionState, Source, restore
 
@@ -35,6 +38,8 @@ _ROOM_WAIT_S = 0.05
 _NO_HEADERS: list[tuple[str, bytes | None]] = []
 #: Batches at the scorer at once. More would only queue in the model server, where waiting counts against the deadline.
 _SCORING_AT_ONCE = 2
+#: State of several batches that is written at once, below what Kafka takes by default. A single batch may have more.
+_STATE_AT_ONCE_BYTES = 800_000
 
 
 class Scorer(Protocol):
@@ -53,6 +58,17 @@ class FoldedBatch(NamedTuple):
     positions: list[int]  # [B]
     input_hashes: list[str]  # [B]
     inputs: ModelInputs | None  # None when B is 0
+    dead: list[Record]
+    changes: list[Change]
+
+
+class ScoredBatch(NamedTuple):
+    """A batch ready to be published."""
+
+    next_offset: int
+    scores: list[Record]
+    path: Path | None  # None without scores
+    timestamps_ms: list[int]  # of the records that were scored
     dead: list[Record]
     changes: list[Change]
 
@@ -90,7 +106,7 @@ def fold_batch(state: PartitionState, records: list[ConsumerRecord], max_future_
 
 def score_records(batch: FoldedBatch, scores: Scores, settings: Settings, now_ms: int) -> list[Record]:
     """The batch's ScoreEvents as Kafka records."""
-    records: list[Record] = []
+    events: list[ScoreEvent] = []
     model, deadline_ms, version, path = settings.model.name, settings.scoring.deadline_ms, scores.version, scores.path
     place = f"{batch.records[0].topic}:{batch.records[0].partition}:"
     next_items = scores.next_items or itertools.repeat(None, len(batch.events))
@@ -100,7 +116,7 @@ def score_records(batch: FoldedBatch, scores: Scores, settings: Settings, now_ms
     ):
         # Age by the record's own timestamp: event time may run faster than the clock.
         age_ms = max(now_ms - record.timestamp, 0)
-        score = ScoreEvent(
+        score = ScoreEvent(  # by position: with names it takes longer
             place + str(record.offset),
             event.event_id,
             event.visitor_id,
@@ -117,8 +133,8 @@ def score_records(batch: FoldedBatch, scores: Scores, settings: Settings, now_ms
             Raw(fields),  # type: ignore[arg-type]  # is JSON already
             items,
         )
-        records.append((record.key, encode(score), _NO_HEADERS))
-    return records
+        events.append(score)
+    return [(record.key, value, _NO_HEADERS) for record, value in zip(batch.records, encode_all(events), strict=True)]
 
 
 def wall_ms() -> int:
@@ -151,7 +167,7 @@ class Pipeline:
         self._clock = clock
         self._room = asyncio.Event()
         self._scoring = asyncio.Semaphore(_SCORING_AT_ONCE)
-        self._lanes: dict[TopicPartition, Lane[FoldedBatch]] = {}
+        self._lanes: dict[TopicPartition, Lane[FoldedBatch, ScoredBatch]] = {}
         self._owners: dict[TopicPartition, Owner] = {}
         self.joined = False  # whether the group has given us an assignment, be it an empty one
 
@@ -217,36 +233,11 @@ class Pipeline:
         while self._owners:  # of partitions that could not be restored
             self._delivery.disown(self._owners.popitem()[1])
 
-    def _lane(self, tp: TopicPartition, state: PartitionState) -> Lane[FoldedBatch]:
-        max_future_ms = int(self._settings.session.max_future_s * 1000)
-        owner = self._owners[tp]
-
-        def prepare(records: list[ConsumerRecord]) -> FoldedBatch:
-            metrics.events.labels(tp.partition).inc(len(records))
-            metrics.batch_events.observe(len(records))
-            with metrics.stage.labels("fold").time():
-                batch = fold_batch(state, records, max_future_ms)
-            metrics.live_sessions.labels(tp.partition).set(len(state.fold))
-            return batch
-
-        async def finish(batch: FoldedBatch) -> None:
-            await self._finish(owner, tp.partition, batch)
-
-        return Lane(tp, state.next_offset, prepare, finish, self._fail, self._room)
-
-    async def _finish(self, owner: Owner, partition: int, batch: FoldedBatch) -> None:
-        scores: list[Record] = []
-        if batch.inputs is not None:
-            async with self._scoring:
-                with metrics.stage.labels("score").time():
-                    answer = await self._scorer.score(batch.inputs)
-            scores = score_records(batch, answer, self._settings, self._clock())
-        with metrics.stage.labels("publish").time():
-            await self._delivery.publish(owner, partition, scores, batch.dead, batch.changes)
-        done_ms = self._clock()
-        if batch.inputs is not None:
-            metrics.scores.labels(answer.path).inc(len(scores))
-        metrics.event_to_score.observe_all([max(done_ms - record.timestamp, 0) / 1000 for record in batch.records])
+    def _lane(self, tp: TopicPartition, state: PartitionState) -> Lane[FoldedBatch, ScoredBatch]:
+        steps = _Steps(
+            self._settings, tp.partition, state, self._owners[tp], self._scorer, self._delivery, self._scoring, self._clock
+        )
+        return Lane(tp, state.next_offset, steps, self._fail, self._room)
 
     def _fail(self, error: BaseException) -> None:
         if not self._failed.done():
@@ -255,6 +246,83 @@ class Pipeline:
     async def _forget(self, tp: TopicPartition) -> None:
         await self._lanes.pop(tp).close()
         self._delivery.disown(self._owners.pop(tp))
+
+
+class _Steps:
+    """The walk of one partition's batches."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        partition: int,
+        state: PartitionState,
+        owner: Owner,
+        scorer: Scorer,
+        delivery: Delivery,
+        scoring: asyncio.Semaphore,
+        clock: Callable[[], int],
+    ) -> None:
+        self._settings = settings
+        self._partition = partition
+        self._state = state
+        self._owner = owner
+        self._scorer = scorer
+        self._delivery = delivery
+        self._scoring = scoring
+        self._clock = clock
+        self._max_future_ms = int(settings.session.max_future_s * 1000)
+
+    def prepare(self, records: list[ConsumerRecord]) -> FoldedBatch:
+        metrics.events.labels(self._partition).inc(len(records))
+        metrics.batch_events.observe(len(records))
+        with metrics.stage.labels("fold").time():
+            batch = fold_batch(self._state, records, self._max_future_ms)
+        metrics.live_sessions.labels(self._partition).set(len(self._state.fold))
+        return batch
+
+    async def score(self, batch: FoldedBatch) -> ScoredBatch:
+        scores: list[Record] = []
+        path: Path | None = None
+        if batch.inputs is not None:
+            async with self._scoring:
+                with metrics.stage.labels("score").time():
+                    answer = await self._scorer.score(batch.inputs)
+            path = answer.path
+            scores = score_records(batch, answer, self._settings, self._clock())
+        timestamps_ms = [record.timestamp for record in batch.records]
+        return ScoredBatch(batch.next_offset, scores, path, timestamps_ms, batch.dead, batch.changes)
+
+    async def publish(self, batches: Sequence[ScoredBatch]) -> None:
+        for some in _fitting(batches):
+            await self._publish(some)
+
+    async def _publish(self, batches: Sequence[ScoredBatch]) -> None:
+        scores, dead, changes = (
+            list(itertools.chain.from_iterable(parts))
+            for parts in zip(*((b.scores, b.dead, b.changes) for b in batches), strict=True)
+        )
+        with metrics.stage.labels("publish").time():
+            await self._delivery.publish(self._owner, self._partition, scores, dead, changes)
+        done_ms = self._clock()
+        for batch in batches:
+            if batch.path is not None:
+                metrics.scores.labels(batch.path).inc(len(batch.scores))
+                ages_ms = np.maximum(done_ms - np.array(batch.timestamps_ms), 0)
+                metrics.event_to_score.observe_all(ages_ms / 1000)
+
+
+def _fitting(batches: Iterable[ScoredBatch]) -> Iterator[list[ScoredBatch]]:
+    """The batches in groups whose state can be written at once."""
+    group: list[ScoredBatch] = []
+    room = _STATE_AT_ONCE_BYTES
+    for batch in batches:
+        size = sum(len(key) + len(value) for key, value in batch.changes)
+        if group and size > room:
+            yield group
+            group, room = [], _STATE_AT_ONCE_BYTES
+        group.append(batch)
+        room -= size
+    yield group
 
 
 def _count(step: Step) -> None:

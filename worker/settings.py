@@ -88,10 +88,11 @@ class StateSettings(_Group):
 
 
 class WorkerSettings(_Group):
-    """The consumer group and how much is taken at once."""
+    """The consumer group, how much is taken at once, and what a crash may leave in the score topic: copies, or nothing."""
 
     group: str = "inkling-worker"
-    max_batch: int = Field(256, ge=1, le=2000)
+    delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
+    max_batch: int = Field(256, ge=1, le=1000)
     commit_interval_s: float = Field(1.0, gt=0)
     session_timeout_s: float = Field(10.0, gt=0)
     drain_s: float = Field(10.0, gt=0)

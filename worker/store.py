@@ -64,7 +64,7 @@ class PartitionState:
     def __init__(self, spec: FeatureSpec, policy: SessionPolicy) -> None:
         self.fold = Slab(spec, policy)
         self.next_offset = 0
-        self._loose: set[str] = set()  # visitors of whom rows were read that follow on nothing
+        self._loose: set[bytes] = set()  # visitors of whom rows were read that follow on nothing
 
     def changes(self, next_offset: int) -> list[Change]:
         """The changelog records of what was folded since the last call; the log is folded up to before `next_offset`."""
@@ -82,7 +82,11 @@ class PartitionState:
     def restore(self, key: bytes, value: bytes | None) -> None:
         """Take one changelog record; in order. Raises StateError when it cannot be understood."""
         try:
-            if key.startswith(_SEPARATOR):
+            if value is not None and value[:1] == _SESSION_FORMAT and _SEPARATOR not in key:
+                self.fold.put(key, value[1:])  # what nearly all records are
+                if self._loose:
+                    self._loose.discard(key)
+            elif key.startswith(_SEPARATOR):
                 self._restore_shared(key, value or b"")
             else:
                 self._restore_session(key, value)
@@ -93,7 +97,7 @@ class PartitionState:
         """To be called when the end is reached. Raises StateError when a session lacks what its rows follow on."""
         if self._loose:
             raise StateError(
-                f"the changelog has rows of visitor {min(self._loose)!r} without the session that they belong to: it is "
+                f"the changelog has rows of visitor {min(self._loose).decode()!r} without the session that they belong to: it is "
                 "damaged. Restore the topic, or empty it and reset the group's offsets to the earliest to fold the log anew"
             )
 
@@ -110,8 +114,7 @@ class PartitionState:
             self.fold.counters.restore(int.from_bytes(key[len(_COUNTERS_KEY) :], "big"), _body(value, _COUNTERS_FORMAT))
 
     def _restore_session(self, key: bytes, value: bytes | None) -> None:
-        name, rows_only, _ = key.partition(_SEPARATOR)
-        visitor = name.decode()
+        visitor, rows_only, _ = key.partition(_SEPARATOR)
         if value is None:
             self.fold.forget(visitor)
             self._loose.discard(visitor)
@@ -119,8 +122,7 @@ class PartitionState:
             if not self.fold.extend(visitor, _body(value, _SESSION_FORMAT)):
                 self._loose.add(visitor)
         else:
-            old = value[:1] == _OLD_SESSION_FORMAT
-            self.fold.put(visitor, pack(_old_sessions.decode(value[1:])) if old else _body(value, _SESSION_FORMAT))
+            self.fold.put(visitor, pack(_old_sessions.decode(_body(value, _OLD_SESSION_FORMAT))))
             self._loose.discard(visitor)
 
 

@@ -231,6 +231,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
             # Range puts partition p of every topic on the same member.
             partition_assignment_strategy=[RangePartitionAssignor],
             enable_auto_commit=False,
+            isolation_level="read_committed",  # what a producer took back is no event
             auto_offset_reset="earliest",
             max_poll_records=conf.broker_max_poll_records,
             max_partition_fetch_bytes=_FETCH_BYTES,

@@ -45,7 +45,7 @@ def contestants() -> list[Contestant]:
     full = "decode and check, session fold, hash, encode, constant score, 566-byte score record, changelog, commit"
     return [
         Contestant("inkling", full + "; batches of 256 (default)", ours, "{group}-state"),
-        Contestant("inkling, batches of 2000", "the same", ours, "{group}-state", max_batch=2000),
+        Contestant("inkling, batches of 1000", "the same", ours, "{group}-state", max_batch=1000),
         Contestant("stock Faust", light, (sys.executable, _script("stock_faust")), "{group}-sessions-changelog", share=0.05),
         Contestant("Quix Streams", light, (str(PEER_PYTHON), _script("quix")), "changelog__{group}--{clicks}--default"),
         Contestant("bare confluent-kafka", count, (str(PEER_PYTHON), _script("confluent_count")), None),

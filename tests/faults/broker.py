@@ -67,6 +67,7 @@ class _Transactions:
     def __init__(self) -> None:
         self.epoch = -1
         self.ongoing = False
+        self.ended = 0  # transactions of this epoch
         self.entries: list[Entry] = []
         self.seen: set[int] = set()  # sequence numbers of this epoch
 
@@ -83,6 +84,7 @@ class Broker:
     def __init__(self) -> None:
         self.logs: dict[tuple[str, int], Log] = {}
         self._transactions: dict[str, _Transactions] = {}
+        self.early_ends = 0  # of transactions, by what was meant for the one before
 
     def log(self, topic: str, partition: int) -> Log:
         return self.logs.setdefault((topic, partition), Log())
@@ -96,6 +98,7 @@ class Broker:
         transactions = self._transactions.setdefault(name, _Transactions())
         transactions.end(Fate.ABORTED)
         transactions.epoch += 1
+        transactions.ended = 0
         transactions.seen = set()
         return transactions.epoch
 
@@ -113,9 +116,16 @@ class Broker:
         transactions.seen.add(sequence)
         transactions.entries += self.log(topic, partition).append(payloads, Fate.OPEN)
 
-    def commit(self, name: str, epoch: int) -> None:
-        """EndTxn. A copy of the request does nothing."""
-        self._current(name, epoch).end(Fate.COMMITTED)
+    def commit(self, name: str, epoch: int, number: int) -> None:
+        """EndTxn, of the epoch's transaction of that number. The protocol does not have the number: a copy of the request that
+        comes late ends the next transaction.
+        """
+        transactions = self._current(name, epoch)
+        if number < transactions.ended:
+            self.early_ends += bool(transactions.entries)
+        else:
+            transactions.ended += 1
+        transactions.end(Fate.COMMITTED)
 
     def compact(self, topic: str, dice: random.Random) -> None:
         """Compact each partition of a topic up to a random place."""

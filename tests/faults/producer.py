@@ -95,6 +95,7 @@ class FakeProducer:
         self._epoch = -1
         self.room = _RECORDS_A_BATCH if transactional_id is None else 1_000_000
         self._sequence = 0
+        self._transaction = 0
         self._order: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -122,9 +123,10 @@ class FakeProducer:
         await self._process.awake()
 
     async def commit_transaction(self) -> None:
-        name, epoch = self._id, self._epoch
+        name, epoch, number = self._id, self._epoch, self._transaction
+        self._transaction += 1
         if name is not None:
-            await self._link.insist(lambda: self._broker.commit(name, epoch), "state-committed")
+            await self._link.insist(lambda: self._broker.commit(name, epoch, number), "state-committed")
         self._process.reach_soon("state-confirmed")
 
     async def _send(self, payloads: list[Payload], topic: str, partition: int, answer: "asyncio.Future[None]") -> None:

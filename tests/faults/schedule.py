@@ -41,6 +41,7 @@ _KINDS: tuple[Kind, ...] = (
 #: What may happen where nothing fails, and how many schedules are like that.
 _CALM: tuple[Kind, ...] = ("start", "stop", "compact")
 _CALM_SHARE = 0.15
+_EXACTLY_ONCE_SHARE = 0.25
 _GARBAGE = (None, b"", b"{", b"[1]", b'{"event_id": "x"}')
 
 
@@ -94,6 +95,15 @@ class Schedule(NamedTuple):
     workers: int
     unruly: float  # share of requests that are lost, late or answered in vain
     faults: list[Fault]
+    exactly_once: bool = False
+
+    @property
+    def settings(self) -> Settings:
+        """What the workers are told."""
+        if not self.exactly_once:
+            return SETTINGS
+        worker = SETTINGS.worker.model_copy(update={"delivery": "exactly_once"})
+        return SETTINGS.model_copy(update={"worker": worker})
 
     @property
     def calm(self) -> bool:
@@ -108,7 +118,7 @@ def draw(seed: int) -> Schedule:
     kinds: tuple[Kind, ...] = _CALM if dice.random() < _CALM_SHARE else _KINDS
     faults = sorted(_fault(dice, dice.choice(kinds)) for _ in range(dice.randint(1, 8)))
     unruly = 0.0 if kinds is _CALM else dice.choice((0.0, 0.0, 0.05, 0.15))
-    return Schedule(seed, clicks, dice.randint(1, 3), unruly, faults)
+    return Schedule(seed, clicks, dice.randint(1, 3), unruly, faults, exactly_once=dice.random() < _EXACTLY_ONCE_SHARE)
 
 
 def draw_clicks(dice: random.Random, number: int) -> Clicks:

@@ -82,8 +82,8 @@ class Simulation:
         self._broker = Broker()
         self._network = Network(random.Random(schedule.seed + 2), schedule.unruly, counts)
         self._group = Group(PARTITIONS, self._on_commit)
-        self._checker = Checker(schedule.clicks, replay, self._broker)
-        self._world = World(self._broker, self._group, self._network, schedule.clicks, self.note, self._on_restore)
+        self._checker = Checker(schedule, replay, self._broker)
+        self._world = World(self._broker, self._group, self._network, schedule, self.note, self._on_restore)
         self._workers: dict[str, tuple[Process, SimWorker, asyncio.Task[None]]] = {}
         self._started = 0
         self._furthest: Counter[int] = Counter()  # commits; one that comes late may set Kafka's back, which does no harm
@@ -104,8 +104,9 @@ class Simulation:
         self._checker.check_end()
         for partition in range(PARTITIONS):
             self._checker.check_restore(partition)
-        if self._schedule.calm:
-            self._checker.check_calm()
+        self.counts["transactions ended early"] += self._broker.early_ends
+        if self._schedule.calm or (self._schedule.exactly_once and not self._broker.early_ends):
+            self._checker.check_no_copies()
 
     def apply(self, fault: Fault) -> None:
         """Do what a fault says, as far as there is somebody to do it to."""

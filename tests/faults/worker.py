@@ -13,7 +13,7 @@ from tests.faults.broker import Broker, Entry, Log, as_record
 from tests.faults.group import Assignment, Group
 from tests.faults.network import Network, Process
 from tests.faults.producer import FakeProducer, Link
-from tests.faults.schedule import CLICKS, SETTINGS, SPEC, Clicks
+from tests.faults.schedule import CLICKS, SETTINGS, SPEC, Schedule
 from tests.faults.scoring import HashScorer
 from worker import stream
 from worker.contract.features import ModelInputs
@@ -34,12 +34,13 @@ class World:
     """What all workers share. `on_restore` is told whenever a worker has read a partition's state back."""
 
     def __init__(
-        self, broker: Broker, group: Group, network: Network, clicks: Clicks, note: Note, on_restore: Callable[[int], None]
+        self, broker: Broker, group: Group, network: Network, schedule: Schedule, note: Note, on_restore: Callable[[int], None]
     ) -> None:
         self.broker = broker
         self.group = group
         self.network = network
-        self.clicks = clicks
+        self.clicks = schedule.clicks
+        self.settings = schedule.settings
         self.note = note
         self.on_restore = on_restore
 
@@ -62,10 +63,11 @@ class SimWorker:
     async def run(self) -> None:
         """Returns when told to stop, or when another worker has become the owner of a partition. Raises what it failed with."""
         connect = partial(FakeProducer, self._link, self.process, self._world.broker)
-        delivery = Delivery(SETTINGS, connect)
+        settings = self._world.settings
+        delivery = Delivery(settings, connect)
         await delivery.start()
         self._pipeline = Pipeline(
-            SETTINGS, SPEC, _SlowScorer(self.process), delivery, _Source(self._link, self._world), self._failed, self._now_ms
+            settings, SPEC, _SlowScorer(self.process), delivery, _Source(self._link, self._world), self._failed, self._now_ms
         )
         tasks = [asyncio.create_task(steps) for steps in (self._heartbeats(), self._fetches(), self._commits())]
         stopping = asyncio.create_task(self.stop.wait())

@@ -1,6 +1,7 @@
 """Bytes to events, and back. A record that is no event becomes an `InvalidRecord`, never an exception."""
 
 import re
+from collections.abc import Sequence
 
 import msgspec
 
@@ -19,6 +20,7 @@ _control = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # A high surrogate with no low one after it: cannot become text.
 _lone_surrogate = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
 
+_EMPTY = InvalidRecord(Reason.EMPTY, "the value is empty")
 _EVENT_TYPES = ", ".join(EVENT_TYPES)
 
 
@@ -33,10 +35,12 @@ def decode(value: bytes | None, key: bytes | None, timestamp_ms: int, max_future
         return InvalidRecord(Reason.TOMBSTONE, "the record has no value")
     if len(value) > MAX_RECORD_BYTES:
         return InvalidRecord(Reason.TOO_LARGE, f"{len(value)} bytes, at most {MAX_RECORD_BYTES}")
-    if not value.strip():
-        return InvalidRecord(Reason.EMPTY, "the value is empty")
     if key is None:
-        return InvalidRecord(Reason.NULL_KEY, "the record has no key, so its visitor's order is lost")
+        return (
+            _EMPTY
+            if not value.strip()
+            else InvalidRecord(Reason.NULL_KEY, "the record has no key, so its visitor's order is lost")
+        )
     try:
         if not value.isascii():
             value.decode()  # msgspec does not look at the names of unknown fields
@@ -44,6 +48,8 @@ def decode(value: bytes | None, key: bytes | None, timestamp_ms: int, max_future
     except msgspec.ValidationError as error:
         return _invalid_event(str(error))
     except msgspec.DecodeError as error:
+        if not value.strip():
+            return _EMPTY
         return InvalidRecord(_syntax_reason(value, str(error)), str(error))
     except UnicodeDecodeError as error:
         return InvalidRecord(Reason.BAD_ENCODING, f"no UTF-8: {error.reason}")
@@ -55,6 +61,12 @@ def decode(value: bytes | None, key: bytes | None, timestamp_ms: int, max_future
 def encode(event: msgspec.Struct) -> bytes:
     """Any of the contract's events as JSON."""
     return _encoder.encode(event)
+
+
+def encode_all(events: Sequence[msgspec.Struct]) -> list[bytes]:
+    """`encode` of each."""
+    # JSON as it is written here holds no line break.
+    return _encoder.encode_lines(events).split(b"\n")[:-1]
 
 
 def _checked(event: ClickEvent, key: bytes, timestamp_ms: int, max_future_ms: int) -> ClickEvent | InvalidRecord:

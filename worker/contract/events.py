@@ -80,7 +80,7 @@ class InvalidRecord(msgspec.Struct, frozen=True):
     detail: str
 
 
-class ScoreEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+class ScoreEvent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One score of one event. `score_id` is `topic:partition:offset` of the event, so a copy has the same id.
 
     `age_ms` is measured from the record's Kafka timestamp. `position` counts the session's events known when the

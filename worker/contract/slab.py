@@ -80,7 +80,7 @@ class Slab:
         )
         self._slots: dict[str, int] = {}
         self._keys: list[bytes] = []  # by slot
-        self._packed: dict[str, bytes] = {}
+        self._packed: dict[bytes, bytes] = {}  # by key
         small = min(_SMALL_ROWS, spec.window)
         weights = np.zeros((len(EVENT_TYPES) + 1, 3))
         for name, code in TYPE_CODE.items():
@@ -144,19 +144,19 @@ class Slab:
         """Every visitor's session."""
         for visitor, slot in self._slots.items():
             yield self._read(visitor, slot)
-        for visitor, packed in self._packed.items():
-            yield unpack(visitor, packed)
+        for key, packed in self._packed.items():
+            yield unpack(_visitor(key), packed)
 
     def session(self, visitor: str) -> Session | None:
         """A visitor's session, None if there is none."""
         if visitor in self._slots:
             return self._read(visitor, self._slots[visitor])
-        packed = self._packed.get(visitor)
+        packed = self._packed.get(_key(visitor))
         return None if packed is None else unpack(visitor, packed)
 
     def take_changed(self) -> list[tuple[bytes, int, bytes]]:
-        """Sessions that changed since the last call: visitor, which row of the window comes first, and the session packed,
-        with all of its rows if that is row 0, else with the new ones.
+        """Sessions that changed since the last call: key (the visitor in UTF-8), which row of the window comes first, and the
+        session packed, with all of its rows if that is row 0, else with the new ones.
         """
         slots = sorted(self._changed)
         self._changed.clear()
@@ -173,27 +173,27 @@ class Slab:
             for number, (slot, row, start, end) in enumerate(zip(slots, first.tolist(), starts, ends, strict=True))
         ]
 
-    def put(self, visitor: str, packed: bytes) -> None:
+    def put(self, key: bytes, packed: bytes) -> None:
         """A whole session as `take_changed` packs it. Raises ValueError if it cannot be one."""
         if len(packed) < _HEAD_BYTES or (len(packed) - _HEAD_BYTES) % _ROW_BYTES:
             raise ValueError(f"{len(packed)} bytes are no packed session")
-        self._packed[visitor] = packed
+        self._packed[key] = packed
 
-    def extend(self, visitor: str, packed: bytes) -> bool:
+    def extend(self, key: bytes, packed: bytes) -> bool:
         """New rows as `take_changed` packs them; False if they do not follow on what is here."""
-        before = self._packed.get(visitor)
+        before = self._packed.get(key)
         added = (len(packed) - _HEAD_BYTES) // _ROW_BYTES
         if before is None:
             return False
         session, position = _PACKED.unpack_from(packed)[0:4:3]
         if (session, position - added) != _PACKED.unpack_from(before)[0:4:3]:
             return False
-        self._packed[visitor] = packed[:_HEAD_BYTES] + before[_HEAD_BYTES:] + packed[_HEAD_BYTES:]
+        self._packed[key] = packed[:_HEAD_BYTES] + before[_HEAD_BYTES:] + packed[_HEAD_BYTES:]
         return True
 
-    def forget(self, visitor: str) -> None:
+    def forget(self, key: bytes) -> None:
         """A session that was put is gone."""
-        self._packed.pop(visitor, None)
+        self._packed.pop(key, None)
 
     def _batch(self, events: Sequence[ClickEvent], offsets: Sequence[int]) -> kernel.Batch:
         slots = self._slots
@@ -229,11 +229,11 @@ class Slab:
         if known is not None:
             return known
         slot = self._slots[visitor] = len(self._keys)
-        self._keys.append(visitor.encode("utf-8", "surrogatepass"))
+        self._keys.append(_key(visitor))
         if slot == len(self._heads):
             self._heads = np.concatenate([self._heads, np.zeros(slot, HEAD)])
         self._heads[slot]["opened"] = -1
-        packed = self._packed.pop(visitor, None)
+        packed = self._packed.pop(self._keys[slot], None)
         if packed is not None:
             self._write(slot, unpack(visitor, packed))
             self._heads[slot]["unsaved"] = 0
@@ -316,6 +316,15 @@ class Slab:
 #: The head as it is packed.
 _HEAD = np.dtype([(name, HEAD[name]) for name in HEAD.names[:9]])  # type: ignore[index]
 assert _HEAD.itemsize == _HEAD_BYTES
+
+
+def _key(visitor: str) -> bytes:
+    # Lone surrogates cannot come from JSON that was decoded, but ids made in code may hold them.
+    return visitor.encode("utf-8", "surrogatepass")
+
+
+def _visitor(key: bytes) -> str:
+    return key.decode("utf-8", "surrogatepass")
 
 
 def pack(session: Session) -> bytes:

@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from tests.faults.worker import SimWorker
 from worker import stream
 from worker.lane import Lane
-from worker.pipeline import FoldedBatch, Pipeline
+from worker.pipeline import FoldedBatch, Pipeline, ScoredBatch
 from worker.store import PartitionState
 
 
@@ -68,7 +68,7 @@ def state_kept_when_given_up() -> Iterator[None]:
     states: dict[int, PartitionState] = {}
     make, forget = Pipeline._lane, Pipeline._forget
 
-    def remember(self: Pipeline, tp: TopicPartition, state: PartitionState) -> Lane[FoldedBatch]:
+    def remember(self: Pipeline, tp: TopicPartition, state: PartitionState) -> Lane[FoldedBatch, ScoredBatch]:
         states[id(self), tp.partition] = state  # type: ignore[index]
         return make(self, tp, state)
 

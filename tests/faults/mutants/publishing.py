@@ -8,10 +8,11 @@ from unittest.mock import patch
 
 from aiokafka.errors import KafkaError
 
-from worker.delivery import Delivery, Record
+from worker.delivery import Delivery
 from worker.lane import Lane
 from worker.owner import Owner
 from worker.pipeline import Pipeline
+from worker.send import Record
 from worker.store import Change
 
 _publish = Delivery.publish
@@ -32,15 +33,15 @@ def ack_before_produce() -> Iterator[None]:
 def commit_before_state() -> Iterator[None]:
     """A batch counts as finished while it is being published."""
 
-    async def finish(self: Lane[Any], finish: Any) -> None:
+    async def publish(self: Lane[Any, Any], steps: Any) -> None:
         while True:
-            batch = await self._prepared.get()
+            batch = await self._scored.get()
             self.finished = batch.next_offset
-            await finish(batch)
+            await steps.publish([batch])
             if self.finished == self.taken:
                 self.idle.set()
 
-    with patch.object(Lane, "_finish", finish):
+    with patch.object(Lane, "_publish", publish):
         yield
 
 

@@ -95,9 +95,9 @@ def test_changes_read_back_in_order_are_the_sessions(log: list[ClickEvent], ends
         start = min(end, len(log))
         for key, row, packed in slab.take_changed():
             if row:
-                assert copy.extend(key.decode(), packed)
+                assert copy.extend(key, packed)
             else:
-                copy.put(key.decode(), packed)
+                copy.put(key, packed)
     expected = {one.visitor_id: one for one in slab.sessions()}
     assert {one.visitor_id: one for one in copy.sessions()} == expected == folded(log)[0].sessions
     for number, block in slab.counters.take_dirty().items():
@@ -118,10 +118,10 @@ def test_rows_that_do_not_follow_are_refused() -> None:
     ((_, row, fresh),) = slab.take_changed()
     assert row == 5
     other = Slab(SPEC, POLICY)
-    assert not other.extend("v", fresh)
-    other.put("v", whole)
-    assert other.extend("v", fresh)
-    assert not other.extend("v", fresh)
+    assert not other.extend(b"v", fresh)
+    other.put(b"v", whole)
+    assert other.extend(b"v", fresh)
+    assert not other.extend(b"v", fresh)
     assert unpack("v", whole) != other.session("v") == slab.session("v")
     with pytest.raises(ValueError, match="no packed session"):
-        other.put("v", whole[:-1])
+        other.put(b"v", whole[:-1])
