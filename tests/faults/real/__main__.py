@@ -74,8 +74,7 @@ async def play(
 ) -> Played:
     """One scenario, and what the checker says. Whatever goes wrong is a finding. `bug` is a known one, put into all workers."""
     started = time.monotonic()
-    stage = Stage(stack, scenario.name, seed, events, work, scenario.session_timeout_s, scenario.shares, rounds)
-    stage.bug = bug
+    stage = Stage(stack, scenario, seed, events, work, rounds, bug)
     try:
         await stage.make_topics(scenario.clicks_config)
         injected = await scenario.play(stage)

@@ -21,6 +21,7 @@ async def restarted(stage: Stage) -> str:
 
 async def stopped(stage: Stage) -> str:
     """SIGSTOP, for longer than the group waits for a member, then SIGCONT."""
+    await stage.backlog()
     workers = [stage.worker(), stage.worker()]
     pauses = []
     async with stage.flowing(for_s=30.0):
@@ -42,6 +43,7 @@ async def stopped(stage: Stage) -> str:
 
 
 async def _away(stage: Stage, how: signal.Signals, range_s: tuple[float, float]) -> str:
+    await stage.backlog()
     workers = [stage.worker() for _ in range(stage.dice.randint(1, 2))]
     pauses, resumed = [], []
     async with stage.flowing(for_s=30.0):

@@ -1,7 +1,7 @@
 """Every scenario by name."""
 
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from tests.faults.real import broker, disk, flood, group, kills, model, topics
 from tests.faults.real.failpoints import FAILPOINTS
@@ -17,6 +17,7 @@ class Scenario(NamedTuple):
     session_timeout_s: float = 2.0
     with_model: bool = False
     shares: Shares = Shares()
+    delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
     clicks_config: dict[str, str] = {}  # noqa: RUF012  # a field, and never changed
 
 
@@ -29,6 +30,7 @@ SCENARIOS: dict[str, Scenario] = {
     for scenario in (
         *(Scenario(f"kill-at-{failpoint}", kills.kill_at(failpoint)) for failpoint in FAILPOINTS),
         Scenario("kill-at-random", kills.kill_at_random),
+        Scenario("exactly-once-killed", kills.kill_anywhere, delivery="exactly_once"),
         Scenario("end-twice", kills.end_twice, session_timeout_s=10.0),
         Scenario("zombie", group.zombie),
         Scenario("pause", group.pause, session_timeout_s=10.0),

@@ -40,6 +40,7 @@ async def zombie(stage: Stage) -> str:
 
 async def pause(stage: Stage) -> str:
     """A worker is stopped for less than the group waits, several times: it goes on, and nothing is done twice."""
+    await stage.backlog()
     worker = stage.worker()
     pauses = []
     async with stage.flowing(for_s=20.0):
@@ -59,6 +60,7 @@ async def pause(stage: Stage) -> str:
 
 async def scale(stage: Stage) -> str:
     """One worker, three or more, and one again, several times, all told to end: nothing is done twice."""
+    await stage.backlog()
     workers = [stage.worker()]
     sizes = []
     async with stage.flowing(for_s=50.0):

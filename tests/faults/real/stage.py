@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from deploy.local.stack import LocalStack
 from deploy.local.topics import TopicSpec, create_topics, standard_topics
@@ -41,35 +41,39 @@ class Failed(AssertionError):
     """What should have happened did not."""
 
 
+class Setup(Protocol):
+    """What of a scenario decides its stage."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def session_timeout_s(self) -> float: ...
+    @property
+    def shares(self) -> Shares: ...
+    @property
+    def delivery(self) -> Literal["at_least_once", "exactly_once"]: ...
+
+
 class Stage:
     """One scenario's world. `dice` decides all that is left open; `events` is how many clicks there are for it to send, and
-    `rounds` how often it does its harm, if it does so more than once.
+    `rounds` how often it does its harm, if it does so more than once. `bug` is a known one that all workers have.
     """
 
-    def __init__(
-        self,
-        stack: LocalStack,
-        name: str,
-        seed: int,
-        events: int,
-        work: Path,
-        session_timeout_s: float,
-        shares: Shares,
-        rounds: int,
-    ) -> None:
+    def __init__(self, stack: LocalStack, setup: Setup, seed: int, events: int, work: Path, rounds: int, bug: str) -> None:
         self.stack = stack
         self.events = events
         self.rounds = rounds
         self.sent = 0
-        self.dice = random.Random(f"{seed} {name}")
-        self.work = work / name
+        self.dice = random.Random(f"{seed} {setup.name}")
+        self.work = work / setup.name
         self.work.mkdir(parents=True, exist_ok=True)
         self.workers: list[WorkerProcess] = []
-        self.settings = _settings(stack, f"{name}-{seed}", session_timeout_s)
-        self.traffic = Traffic(self.dice.randrange(2**32), events, self.topics.partitions, time.time_ns() // 1_000_000, shares)
+        self.settings = _settings(stack, f"{setup.name}-{seed}", setup)
+        now_ms = time.time_ns() // 1_000_000
+        self.traffic = Traffic(self.dice.randrange(2**32), events, self.topics.partitions, now_ms, setup.shares)
         self.copies_allowed = True
-        self.bug = ""  # a known one that all workers have
         self.findings: list[str] = []
+        self._bug = bug
 
     @property
     def topics(self) -> TopicSettings:
@@ -89,7 +93,7 @@ class Stage:
         """Start a worker; slow enough, if nothing else is said, that there are batches under way at any moment."""
         delay_ms = self.dice.choice((2.0, 10.0, 25.0)) if delay_ms is None else delay_ms
         worker = WorkerProcess(
-            self.settings, self.work / f"worker-{len(self.workers)}.log", armed, with_model, delay_ms, self.bug
+            self.settings, self.work / f"worker-{len(self.workers)}.log", armed, with_model, delay_ms, self._bug
         )
         self.workers.append(worker)
         return worker
@@ -102,6 +106,11 @@ class Stage:
     async def send(self, number: int) -> None:
         """The next so many clicks."""
         await self.send_records(self.traffic.take(number))
+
+    async def backlog(self) -> None:
+        """Half of the time, half of the clicks at once: then workers are always in the middle of something."""
+        if self.dice.random() < 0.5:
+            await self.send(self.events // 2)
 
     @contextlib.asynccontextmanager
     async def flowing(self, for_s: float, number: int | None = None) -> AsyncIterator[None]:
@@ -206,7 +215,7 @@ class Stage:
         self.sent += len(records)
 
 
-def _settings(stack: LocalStack, name: str, session_timeout_s: float) -> Settings:
+def _settings(stack: LocalStack, name: str, setup: Setup) -> Settings:
     addresses = stack.addresses
     return Settings(
         kafka=KafkaSettings(bootstrap_servers=addresses.kafka),
@@ -217,6 +226,9 @@ def _settings(stack: LocalStack, name: str, session_timeout_s: float) -> Setting
         triton=TritonSettings(url=addresses.triton_grpc or TritonSettings().url),
         model=ModelSettings(repository=Path(addresses.model_repository)),
         scoring=ScoringSettings(deadline_ms=5000),
-        worker=WorkerSettings(group=f"group-{name}", max_batch=64, commit_interval_s=0.2, session_timeout_s=session_timeout_s),
+        worker=WorkerSettings(
+            group=f"group-{name}", max_batch=64, commit_interval_s=0.2, session_timeout_s=setup.session_timeout_s,
+            delivery=setup.delivery,
+        ),
         metrics=MetricsSettings(port=0),
     )  # fmt: skip
