@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import secrets
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -68,7 +69,7 @@ class Stage:
         self.work = work / setup.name
         self.work.mkdir(parents=True, exist_ok=True)
         self.workers: list[WorkerProcess] = []
-        self.settings = _settings(stack, f"{setup.name}-{seed}", setup)
+        self.settings = _settings(stack, f"{setup.name}-{seed}-{secrets.token_hex(2)}", setup)
         now_ms = time.time_ns() // 1_000_000
         self.traffic = Traffic(self.dice.randrange(2**32), events, self.topics.partitions, now_ms, setup.shares)
         self.copies_allowed = True
