@@ -4,6 +4,9 @@ import msgspec
 
 from tests.faults.real.check import Verdict
 
+#: Below this, an audit is mostly its beginning and end.
+_MANY = 100_000
+
 
 class Played(msgspec.Struct):
     """A scenario that was played. `injected` is what was done, `took_s` how long it all took."""
@@ -21,9 +24,12 @@ def table(played: list[Played]) -> str:
     lines = [head, *(_line(one) for one in played)]
     audited = sum(one.verdict.events for one in played)
     broken = [one.name for one in played if not one.verdict.ok]
-    audit_s = sum(one.verdict.audit_s for one in played)
-    rate = f"{audited / audit_s:,.0f}" if audit_s else "no"
-    lines.append(f"{len(played)} scenarios, {audited:,} events audited ({rate}/s), {len(broken)} with findings")
+    lines.append(f"{len(played)} scenarios, {audited:,} events audited, {len(broken)} with findings")
+    lines += [
+        f"  {one.name}: audited at {one.verdict.events / one.verdict.audit_s:,.0f} events/s"
+        for one in played
+        if one.verdict.events >= _MANY
+    ]
     for one in played:
         lines += [f"  {one.name} (seed {one.seed}): {finding}" for finding in one.verdict.findings]
     return "\n".join(lines)
