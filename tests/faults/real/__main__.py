@@ -80,8 +80,9 @@ async def play(
         injected = await scenario.play(stage)
         verdict = await stage.judge()
     except Exception as error:  # told with the scenario's name and seed, and the others are still played
-        at = [frame for frame in traceback.extract_tb(error.__traceback__) if "faults" in frame.filename][-1]
-        told = f"{type(error).__name__} in {Path(at.filename).name}:{at.lineno}: {error}"
+        ours = [frame for frame in traceback.extract_tb(error.__traceback__) if "tests/faults/real" in frame.filename]
+        where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(ours))
+        told = f"{type(error).__name__} in {where}: {error}"
         injected, verdict = "did not go to its end", Verdict(findings=[told, *stage.findings])
     finally:
         stage.clear()

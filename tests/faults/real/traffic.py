@@ -7,13 +7,13 @@ import random
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from tests.corpus import bad_records, odd_records
 from tests.corpus.stories import stories
@@ -169,31 +169,36 @@ def _partition(key: bytes, partitions: int) -> int:
 async def send(bootstrap: str, topic: str, records: Iterable[Record], now_ms: int) -> None:
     """Send with `now_ms` as the records' timestamp, each once and confirmed, in order within a partition."""
     async with _producer(bootstrap) as producer:
-        packs: dict[int, object] = {}
+        packs: dict[int, Any] = {}
         confirmations = []
         for record in records:
             pack = packs.setdefault(record.partition, producer.create_batch())
             while pack.append(key=record.key, value=record.value, timestamp=now_ms, headers=list(record.headers)) is None:
-                confirmations.append(await producer.send_batch(pack, topic, partition=record.partition))
+                confirmations.append(await _hand_over(producer, pack, topic, record.partition))
                 pack = packs[record.partition] = producer.create_batch()
         for partition, pack in packs.items():
             if pack.record_count():
-                confirmations.append(await producer.send_batch(pack, topic, partition=partition))
+                confirmations.append(await _hand_over(producer, pack, topic, partition))
         await asyncio.gather(*confirmations)
+
+
+#: A broker may be away, or have come back and not lead anything yet.
+_patiently = retry(retry=retry_if_exception_type(KafkaError), wait=wait_fixed(0.2), stop=stop_after_delay(_AWAY_S), reraise=True)
+
+
+@_patiently
+async def _hand_over(producer: AIOKafkaProducer, pack: Any, topic: str, partition: int) -> "asyncio.Future[Any]":
+    """What raises here was not taken, so it may be handed over again."""
+    return await producer.send_batch(pack, topic, partition=partition)
 
 
 @contextlib.asynccontextmanager
 async def _producer(bootstrap: str) -> AsyncIterator[AIOKafkaProducer]:
-    """Waits for a broker that is away."""
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap, enable_idempotence=True, max_batch_size=_PACK_BYTES, max_request_size=_REQUEST_BYTES
     )
     try:
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(KafkaError), wait=wait_fixed(0.2), stop=stop_after_delay(_AWAY_S), reraise=True
-        ):
-            with attempt:
-                await producer.start()
+        await _patiently(producer.start)()
         yield producer
     finally:
         await producer.stop()
