@@ -110,6 +110,7 @@ async def _held(stage: Stage) -> None:
     """A worker runs for a while: it may end, and it must not pass a record that it could not put away."""
     await stage.send(stage.events)
     worker = stage.worker(delay_ms=0.0)
+    await stage.joined(worker)
     await asyncio.sleep(_WATCH_S)
     first_bad: dict[int, int] = {}
     for record in await read(stage.settings, stage.topics.clicks):
