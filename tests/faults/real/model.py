@@ -12,9 +12,9 @@ from tests.faults.real.stage import Failed, Stage
 from tests.support.model_stack import kill_triton, model_folder, model_processes, start_triton_again
 from tests.support.model_versions import vary
 from tests.support.topics import read_scores
-from training.publish import publish
+from training.publish import promote, publish
 from training.repository import staging
-from worker.control import point_at, read_pointer
+from worker.control import read_pointer
 from worker.versions import list_versions, open_version
 
 #: As many as a model on few cores scores in a short time.
@@ -93,7 +93,8 @@ def _clicks(stage: Stage) -> int:
 
 
 async def _begin(stage: Stage) -> None:
-    await point_at(stage.settings, "1", by="faults", why="the default version")
+    # Loads it, too: a scenario before this one may have published another.
+    await promote(stage.settings, "1", "faults", "the default version", _QUIET_S)
     await stage.joined(stage.worker(with_model=True))
 
 
@@ -125,7 +126,7 @@ def _publish_with_room(stage: Stage, made: str, limit: int, while_: str) -> tupl
     """In a process that may write files of `limit` bytes: while it builds the version, or only once that is staged."""
     script = f"""
         import asyncio, pathlib, resource, shutil, sys
-        from training.publish import publish
+        from training.publish import promote, publish
         from training.repository import staging
         from worker.errors import ModelError
         from worker.settings import Settings
