@@ -13,6 +13,8 @@ START_MS = 1_700_000_000_000
 #: Few buckets, so that ids share them; a window that fills after a few events.
 SPEC = FeatureSpec(window=6, item_buckets=6, category_buckets=4, brand_buckets=3, half_life_s=60.0)
 POLICY = SessionPolicy(gap_ms=10_000, grace_ms=4_000)
+#: The same, but visitors are forgotten within a log.
+FORGETFUL = SessionPolicy(gap_ms=10_000, grace_ms=4_000, forget_ms=45_000)
 
 _STEPS_MS = (0, 1, 700, 2_000, 3_999, 9_999, 10_000, 30_000)
 _LATENESS_MS = (0, 0, 0, 1, 700, 3_999, 4_000, 4_001, 20_000)

@@ -40,10 +40,11 @@ class TopicSettings(_Group):
 
 
 class SessionSettings(_Group):
-    """What a session is."""
+    """What a session is, and how long a visitor who does not come again is remembered."""
 
     gap_s: float = Field(1800, gt=0)
     grace_s: float = Field(300, ge=0)
+    forget_s: float = Field(2_592_000, gt=0)
     window: int = Field(64, ge=2)
     max_future_s: float = Field(86_400, ge=0)
 
@@ -51,12 +52,15 @@ class SessionSettings(_Group):
     def _grace_is_shorter_than_gap(self) -> Self:
         if self.grace_s >= self.gap_s:
             raise ValueError(f"grace_s ({self.grace_s:g}) must be less than gap_s ({self.gap_s:g})")
+        if self.forget_s <= self.gap_s:
+            raise ValueError(f"forget_s ({self.forget_s:g}) must be more than gap_s ({self.gap_s:g})")
         return self
 
     @property
     def policy(self) -> SessionPolicy:
         """The session rules in the contract's units."""
-        return SessionPolicy(gap_ms=round(self.gap_s * 1000), grace_ms=round(self.grace_s * 1000))
+        milliseconds = (round(seconds * 1000) for seconds in (self.gap_s, self.grace_s, self.forget_s))
+        return SessionPolicy(*milliseconds)
 
 
 class TritonSettings(_Group):

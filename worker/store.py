@@ -3,6 +3,7 @@
 Every batch leaves exactly one Kafka record batch in the changelog, which is there as a whole or not at all:
 
     key visitor id                   value  format byte + the visitor's session, packed, with all its rows
+                                     no value: the visitor is forgotten
     key visitor id + 0x00 + row      value  the same with the rows from that one on, which are new: they follow on what the
                                             visitor's records before this one hold
     key 0x00 "counters" + n          value  format byte + counter block n
@@ -33,7 +34,7 @@ from worker.errors import StateError
 from worker.settings import Settings
 from worker.topic import committed_offsets, partition_counts, records_to_end, whole_topic
 
-Change = tuple[bytes, bytes]
+Change = tuple[bytes, bytes | None]
 
 _COUNTERS_FORMAT = _POSITION_FORMAT = b"\x01"
 _SESSION_FORMAT = b"\x02"
@@ -53,6 +54,7 @@ class Position(msgspec.Struct, frozen=True):
     next_offset: int
     spec: FeatureSpec
     policy: SessionPolicy
+    newest_ms: int = 0
 
 
 _positions = msgspec.msgpack.Decoder(Position)
@@ -64,18 +66,24 @@ class PartitionState:
     def __init__(self, spec: FeatureSpec, policy: SessionPolicy) -> None:
         self.fold = Slab(spec, policy)
         self.next_offset = 0
+        self._rows_kept: dict[bytes, int] = {}  # visitor -> the rows that have records of their own, as bits
         self._loose: set[bytes] = set()  # visitors of whom rows were read that follow on nothing
 
     def changes(self, next_offset: int) -> list[Change]:
         """The changelog records of what was folded since the last call; the log is folded up to before `next_offset`."""
         self.next_offset = next_offset
-        records = [
-            (visitor + _SEPARATOR + row.to_bytes(2, "big") if row else visitor, _SESSION_FORMAT + session)
-            for visitor, row, session in self.fold.take_changed()
-        ]
+        records: list[Change] = []
+        for visitor in self.fold.expire():
+            rows = self._rows_kept.pop(visitor, 0)
+            records += [(_row_key(visitor, row), None) for row in range(rows.bit_length()) if rows >> row & 1]
+            records.append((visitor, None))  # behind its rows, so that they are never without it
+        for visitor, row, session in self.fold.take_changed():
+            if row:
+                self._rows_kept[visitor] = self._rows_kept.get(visitor, 0) | 1 << row
+            records.append((_row_key(visitor, row) if row else visitor, _SESSION_FORMAT + session))
         for number, block in self.fold.counters.take_dirty().items():
             records.append((_COUNTERS_KEY + number.to_bytes(4, "big"), _COUNTERS_FORMAT + block))
-        position = Position(next_offset, self.fold.spec, self.fold.policy)
+        position = Position(next_offset, self.fold.spec, self.fold.policy, self.fold.newest_ms)
         records.append((_POSITION_KEY, _POSITION_FORMAT + _encoder.encode(position)))
         return records
 
@@ -110,20 +118,30 @@ class PartitionState:
                     "put them back, or use another INKLING_TOPICS__CHANGELOG and consumer group"
                 )
             self.next_offset = position.next_offset
+            self.fold.newest_ms = position.newest_ms
         elif key.startswith(_COUNTERS_KEY):
             self.fold.counters.restore(int.from_bytes(key[len(_COUNTERS_KEY) :], "big"), _body(value, _COUNTERS_FORMAT))
 
     def _restore_session(self, key: bytes, value: bytes | None) -> None:
-        visitor, rows_only, _ = key.partition(_SEPARATOR)
+        visitor, rows_only, row = key.partition(_SEPARATOR)
+        if rows_only:
+            bit, kept = 1 << int.from_bytes(row, "big"), self._rows_kept.get(visitor, 0)
+            self._rows_kept[visitor] = kept & ~bit if value is None else kept | bit
         if value is None:
-            self.fold.forget(visitor)
-            self._loose.discard(visitor)
+            if not rows_only:
+                self.fold.forget(visitor)
+                self._loose.discard(visitor)
         elif rows_only:
             if not self.fold.extend(visitor, _body(value, _SESSION_FORMAT)):
                 self._loose.add(visitor)
         else:
-            self.fold.put(visitor, pack(_old_sessions.decode(_body(value, _OLD_SESSION_FORMAT))))
+            session = _old_sessions.decode(_body(value, _OLD_SESSION_FORMAT))
+            self.fold.put(visitor, pack(session, session.last_ms))
             self._loose.discard(visitor)
+
+
+def _row_key(visitor: bytes, row: int) -> bytes:
+    return visitor + _SEPARATOR + row.to_bytes(2, "big")
 
 
 def _body(value: bytes, known: bytes) -> bytes:

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.local.stack import LocalStack
-from tests.benchmarks import failover, latency, profile, recovery, report, throughput
+from tests.benchmarks import failover, latency, profile, recovery, report, scale, throughput
 from tests.benchmarks.broker import fresh_topics
 from tests.benchmarks.clicks import Click, send_all, simulated_clicks
 
-PARTS = ("throughput", "full", "profile", "recovery", "failover", "latency")
+PARTS = ("scale", "throughput", "full", "profile", "recovery", "failover", "latency")
 _HERE = Path(__file__).parent
 _RESULTS = _HERE / "results.json"
 _DOCS = _HERE.parents[1] / "docs" / "performance.md"
@@ -68,6 +68,8 @@ def _run(part: str, stack: LocalStack, options: argparse.Namespace, work: Path, 
             topic = _topic(bootstrap, clicks)
             ours = throughput.contestants()[0]
             results["profile"] = profile.measure(bootstrap, topic, len(clicks), ours, work)
+        case "scale":
+            results["scale"] = scale.measure()
         case "recovery":
             results["recovery"] = recovery.measure(bootstrap, options.sessions, work)
         case "failover":

@@ -47,7 +47,7 @@ def tables(results: dict[str, Any]) -> Iterator[Table]:
         column = "worker's function, with all that it calls" if kind == "within" else "any function, by itself"
         rows = [[f"`{name}`", f"{share:.1%}"] for name, share in functions]
         yield f"Where the worker's time goes: {column}", [column, "share of samples"], rows
-    for part, title in (("recovery", "Recovery"), ("failover", "A worker joins, a worker is killed")):
+    for part, title in (("scale", "Many sessions"), ("recovery", "Recovery"), ("failover", "A worker joins, a worker is killed")):
         if part in results:
             yield title, ["figure", "value"], [[name, f"{value:,}"] for name, value in results[part].items()]
     if "latency" in results:

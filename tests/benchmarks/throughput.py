@@ -32,6 +32,7 @@ class Contestant:
     changelog: str | None  # its name, from the group's; None: the contestant only counts
     share: float = 1.0
     max_batch: int = 256
+    delivery: str = "at_least_once"
 
 
 Watch = Callable[[int], None]
@@ -46,6 +47,13 @@ def contestants() -> list[Contestant]:
     return [
         Contestant("inkling", full + "; batches of 256 (default)", ours, "{group}-state"),
         Contestant("inkling, batches of 1000", "the same", ours, "{group}-state", max_batch=1000),
+        Contestant(
+            "inkling, exactly once",
+            "the same, scores and state in one transaction",
+            ours,
+            "{group}-state",
+            delivery="exactly_once",
+        ),
         Contestant("stock Faust", light, (sys.executable, _script("stock_faust")), "{group}-sessions-changelog", share=0.05),
         Contestant("Quix Streams", light, (str(PEER_PYTHON), _script("quix")), "changelog__{group}--{clicks}--default"),
         Contestant("bare confluent-kafka", count, (str(PEER_PYTHON), _script("confluent_count")), None),
@@ -89,6 +97,7 @@ def run(bootstrap: str, clicks: str, events: int, one: Contestant, work: Path, w
     state_dir.mkdir()
     job = {
         "bootstrap": bootstrap, "group": group, "events": events, "partitions": names.partitions, "max_batch": one.max_batch,
+        "delivery": one.delivery,
         "clicks": clicks, "output": names.scores, "changelog": outputs[-1], "dead": names.dead,
         "report": str(report), "state_dir": str(state_dir),
     }  # fmt: skip

@@ -36,7 +36,7 @@ def _run_all(seeds: range, jobs: int, mutant: str | None) -> int:
     started = time.monotonic()
     counts: Counter[str] = Counter()
     broken: list[Result] = []
-    for number, result in enumerate(_results(seeds, jobs, mutant), 1):
+    for number, result in enumerate(results(seeds, jobs, mutant), 1):
         counts.update(result.counts)
         if number % _PROGRESS_EVERY == 0:
             print(f"{number:,} schedules, {len(broken)} broken", file=sys.stderr)
@@ -61,7 +61,8 @@ def _by_kind(broken: list[Result]) -> dict[str, list[int]]:
     return kinds
 
 
-def _results(seeds: range, jobs: int, mutant: str | None) -> Iterator[Result]:
+def results(seeds: range, jobs: int, mutant: str | None = None) -> Iterator[Result]:
+    """What became of each seed's schedule, in order; traces only where an invariant was broken."""
     tasks = ((seed, mutant) for seed in seeds)
     if jobs == 1:
         yield from map(_one, tasks)

@@ -53,11 +53,14 @@ class Log:
         end = self.stable_end
         return [entry for entry in self.entries if entry.fate is Fate.COMMITTED and entry.offset < end]
 
-    def compact(self, upto: int) -> None:
-        """Below `upto`, keep the newest committed record of each key, and nothing of what was aborted."""
+    def compact(self, upto: int, with_tombstones: bool) -> None:
+        """Below `upto`, keep the newest committed record of each key, and nothing of what was aborted.
+
+        Tombstones stay for a while and go with a later compaction, `with_tombstones`.
+        """
         upto = min(upto, self.stable_end)
         newest = {entry.key: entry for entry in self.entries if entry.offset < upto and entry.fate is Fate.COMMITTED}
-        kept = set(map(id, newest.values()))
+        kept = {id(entry) for entry in newest.values() if entry.value is not None or not with_tombstones}
         self.entries = [entry for entry in self.entries if entry.offset >= upto or id(entry) in kept]
 
 
@@ -131,7 +134,7 @@ class Broker:
         """Compact each partition of a topic up to a random place."""
         for (name, _), log in self.logs.items():
             if name == topic:
-                log.compact(dice.randint(0, log.end))
+                log.compact(dice.randint(0, log.end), dice.random() < 0.5)
 
     def _current(self, name: str, epoch: int) -> _Transactions:
         transactions = self._transactions[name]

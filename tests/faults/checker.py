@@ -10,7 +10,7 @@ from aiokafka import ConsumerRecord
 from tests.faults.broker import Broker, Entry
 from tests.faults.schedule import PARTITIONS, SETTINGS, Clicks, Schedule
 from tests.faults.scoring import HashScorer
-from tests.logs import POLICY, SPEC
+from tests.logs import FORGETFUL, SPEC
 from worker.contract.codec import decode
 from worker.contract.counters import Counters
 from worker.contract.events import InvalidRecord, ScoreEvent
@@ -47,7 +47,7 @@ class Replay:
 
     def _replay(self, records: list[tuple[float, ConsumerRecord]], partition: int) -> dict[int, Snapshot]:
         """State by the offset that it goes up to."""
-        fold = Fold(SPEC, POLICY)
+        fold = Fold(SPEC, FORGETFUL)
         states = {0: snapshot(fold.counters, fold.sessions)}
         scored: list[tuple[str, str, Session, int]] = []
         for _, record in records:
@@ -59,6 +59,7 @@ class Replay:
                 session, outcome = fold.apply(event, record.offset)
                 if outcome.changed:
                     scored.append((name, event.event_id, session, event.event_time))
+            fold.expire()
             states[record.offset + 1] = snapshot(fold.counters, fold.sessions)
         if scored:
             answer = HashScorer().score(encode([session for _, _, session, _ in scored]))
@@ -84,7 +85,7 @@ class Checker:
     def check_restore(self, partition: int) -> None:
         """I3 for what a worker would read back now."""
         topic = SETTINGS.topics.changelog
-        state = PartitionState(SPEC, POLICY)
+        state = PartitionState(SPEC, FORGETFUL)
         for entry in self._broker.log(topic, partition).committed():
             state.restore(entry.key or b"", entry.value)
         state.check()

@@ -7,14 +7,16 @@ from typing import Literal, NamedTuple
 from aiokafka import ConsumerRecord, TopicPartition
 
 from tests.faults.network import FAILPOINTS
-from tests.logs import POLICY, SPEC, START_MS, click
+from tests.logs import FORGETFUL, SPEC, START_MS, click
 from worker.contract.codec import encode
 from worker.settings import SessionSettings, Settings, TopicSettings, WorkerSettings
 
 PARTITIONS = 2
 SETTINGS = Settings(
     topics=TopicSettings(partitions=PARTITIONS),
-    session=SessionSettings(gap_s=POLICY.gap_ms / 1000, grace_s=POLICY.grace_ms / 1000, window=SPEC.window),
+    session=SessionSettings(
+        gap_s=FORGETFUL.gap_ms / 1000, grace_s=FORGETFUL.grace_ms / 1000, forget_s=FORGETFUL.forget_ms / 1000, window=SPEC.window
+    ),
     worker=WorkerSettings(drain_s=0.3),
 )
 CLICKS = SETTINGS.topics.clicks

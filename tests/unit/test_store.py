@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.logs import POLICY, SPEC, START_MS, click, folded, logs
+from tests.logs import FORGETFUL, SPEC, START_MS, click, folded, logs
 from worker.contract.events import ClickEvent
 from worker.contract.session import Session, SessionPolicy
 from worker.errors import StateError
@@ -21,7 +21,7 @@ def blocks(state: PartitionState) -> list[bytes]:
 
 
 def restored(changelog: list[Change]) -> PartitionState:
-    state = PartitionState(SPEC, POLICY)
+    state = PartitionState(SPEC, FORGETFUL)
     for key, value in changelog:
         state.restore(key, value)
     state.check()
@@ -32,7 +32,7 @@ def restored(changelog: list[Change]) -> PartitionState:
 @given(logs(max_size=80), st.sets(st.integers(0, 80)), st.data())
 def test_reads_back_the_same_however_it_was_compacted(log: list[ClickEvent], ends: set[int], data: st.DataObject) -> None:
     """Batches may end anywhere, and Kafka may have taken any record that a later one of the same key replaces."""
-    state = PartitionState(SPEC, POLICY)
+    state = PartitionState(SPEC, FORGETFUL)
     changelog: list[Change] = []
     for start, end in zip([0, *sorted(ends)], [*sorted(ends), len(log)], strict=True):
         state.fold.fold(log[start:end], range(len(log))[start:end])
@@ -44,8 +44,11 @@ def test_reads_back_the_same_however_it_was_compacted(log: list[ClickEvent], end
         for number, change in enumerate(changelog)
         if number >= dirty or newest[change[0]] == number or data.draw(st.booleans())
     ]
+    assert sum(value is None for _, value in changelog) < 200
     back = restored(kept)
-    assert sessions(back) == sessions(state) == folded(log)[0].sessions
+    fold = folded(log, policy=FORGETFUL)[0]
+    fold.expire()
+    assert sessions(back) == sessions(state) == fold.sessions
     assert blocks(back) == blocks(state)
     assert back.next_offset == state.next_offset
 
@@ -53,7 +56,7 @@ def test_reads_back_the_same_however_it_was_compacted(log: list[ClickEvent], end
 def test_sessions_in_the_format_before_are_read() -> None:
     """An upgrade goes on from what the version before it wrote: whole sessions as MessagePack."""
     log = [click(f"e{n}", START_MS + 700 * n, f"v{n % 2}", item="lamp") for n in range(12)]
-    fold, _ = folded(log)
+    fold, _ = folded(log, policy=FORGETFUL)
     old = [(visitor.encode(), b"\x01" + msgspec.msgpack.encode(session)) for visitor, session in fold.sessions.items()]
     back = restored(old)
     assert sessions(back) == fold.sessions
@@ -64,7 +67,7 @@ def test_sessions_in_the_format_before_are_read() -> None:
 
 def test_rows_without_their_session_are_refused() -> None:
     """A changelog that lost a session's first record is damaged: the session would silently be another."""
-    state = PartitionState(SPEC, POLICY)
+    state = PartitionState(SPEC, FORGETFUL)
     state.fold.fold([click(f"e{n}", START_MS + n) for n in range(5)], range(5))
     whole = state.changes(5)
     state.fold.fold([click("e5", START_MS + 5)], [5])
@@ -86,3 +89,20 @@ def test_state_of_other_rules_is_refused() -> None:
     state = PartitionState(SPEC, SessionPolicy(gap_ms=99_000, grace_ms=1))
     with pytest.raises(StateError, match="other session settings"):
         restored(state.changes(0))
+
+
+def test_a_forgotten_visitor_leaves_nothing() -> None:
+    """Once Kafka has compacted and dropped what stands for deletion, no record of the visitor is left, of the rows neither."""
+    state = PartitionState(SPEC, FORGETFUL)
+    changelog: list[Change] = []
+    for n in range(9):
+        state.fold.fold([click(f"e{n}", START_MS + n, "gone")], [n])
+        changelog += state.changes(n + 1)
+    assert sum(key.startswith(b"gone\0") for key, _ in changelog) > 3
+    for half in (False, True):
+        back = restored(changelog) if half else state  # whoever reads it back finishes the same way
+        back.fold.fold([click("late", START_MS + 60_000, "other")], [9])
+        left = {key: value for key, value in [*changelog, *back.changes(10)] if value is not None or key.startswith(b"gone")}
+        assert [key for key, value in left.items() if key.startswith(b"gone") and value is not None] == []
+        assert sessions(restored([change for change in left.items() if change[1] is not None])) == sessions(back)
+        assert list(sessions(back)) == ["other"]

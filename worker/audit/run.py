@@ -16,7 +16,6 @@ from worker.audit.partition import PartitionAudit, Rules, Scope
 from worker.audit.recompute import recompute
 from worker.audit.report import Report
 from worker.contract.features import FeatureSpec
-from worker.contract.session import SessionPolicy
 from worker.errors import ConfigurationError
 from worker.settings import Settings
 from worker.span import bounds, read_span, reader
@@ -121,7 +120,7 @@ async def _rules(settings: Settings, consumer: AIOKafkaConsumer, partitions: dic
             for record in records:
                 if record.key == settings.model.name.encode() and record.value is not None:
                     spec = msgspec.json.decode(record.value, type=_Pointer).spec
-    policy = SessionPolicy(gap_ms=int(settings.session.gap_s * 1000), grace_ms=int(settings.session.grace_s * 1000))
+    policy = settings.session.policy
     return Rules(spec, policy, int(settings.session.max_future_s * 1000))
 
 

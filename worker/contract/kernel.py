@@ -27,11 +27,12 @@ NO_VISIT = np.iinfo(np.int64).min
 WHOLE = -1
 
 #: A session but for its rows, which are `length` of the arena's from `home` on, of `room` that it has there.
+#: `seen_ms` is the partition's newest event time when the session last changed.
 #: `opened` is the index of the batch's event that began the session while its id is not known yet, else -1.
 HEAD = np.dtype(
     [
         ("session", "<u8"), ("started_ms", "<i8"), ("last_ms", "<i8"), ("position", "<i8"), ("previous_end_ms", "<i8"),
-        ("counted_ms", "<i8"), ("views", "<f8"), ("carts", "<f8"), ("purchases", "<f8"),
+        ("counted_ms", "<i8"), ("seen_ms", "<i8"), ("views", "<f8"), ("carts", "<f8"), ("purchases", "<f8"),
         ("home", "<i8"), ("room", "<i8"), ("length", "<i8"), ("opened", "<i8"), ("unsaved", "<i8"),
     ]
 )  # fmt: skip
@@ -91,6 +92,7 @@ class Memory(NamedTuple):
     floats: Floats  # [R, ROW_HALVES]
     blocks: Longs  # [2, N]
     free: Longs  # [3]
+    newest_ms: Longs  # [1] event time
     cells: Records
     dirty: Bytes
 
@@ -100,6 +102,7 @@ class Rules(NamedTuple):
 
     gap_ms: int
     grace_ms: int
+    forget_ms: int
     window: int
     small: int
     half: float
@@ -151,7 +154,11 @@ def fold(first: int, batch: Batch, folded: Folded, memory: Memory, rules: Rules,
     state, message, shared = np.empty(8, np.uint64), np.zeros(_MOST_WORDS, np.uint64), np.empty(9, np.float64)
     for i in range(first, len(batch.slot)):
         head = memory.heads[batch.slot[i]]
-        time_ms, length, home = batch.time_ms[i], head.length, head.home
+        time_ms = batch.time_ms[i]
+        memory.newest_ms[0] = max(memory.newest_ms[0], time_ms)
+        if head.position and head.seen_ms + rules.forget_ms <= memory.newest_ms[0]:
+            _forget(head)
+        length, home = head.length, head.home
         folded.position[i], folded.session[i], folded.opened[i] = head.position, head.session, head.opened
         if _holds(words, home, length, folded.event_hash[i]):
             folded.outcome[i] = DUPLICATE
@@ -189,6 +196,7 @@ def fold(first: int, batch: Batch, folded: Folded, memory: Memory, rules: Rules,
         _extend(i, batch, folded.event_hash[i], head, memory, rules, shared)
         _link(words, head.home, head.home + head.length - 1, state, message)
         _count(batch.cells[i], batch.codes[i, 0], time_ms, memory, rules, shared)
+        head.seen_ms = memory.newest_ms[0]
         folded.outcome[i] = NEW_SESSION if begins else APPENDED
         folded.position[i], folded.session[i], folded.opened[i] = head.position, head.session, head.opened
         folded.chain[i] = words[head.home + head.length - 1, _CHAIN]
@@ -242,6 +250,13 @@ def _take(memory: Memory, kind: int, rows: int) -> int:
 def _let_go(memory: Memory, kind: int, home: int) -> None:
     memory.blocks[kind, memory.free[kind]] = home
     memory.free[kind] += 1
+
+
+@njit(cache=True, nogil=True)
+def _forget(head: Any) -> None:
+    """Nothing is known of the visitor any more."""
+    head.last_ms = head.position = head.counted_ms = head.length = 0
+    head.views = head.carts = head.purchases = 0.0
 
 
 @njit(cache=True, nogil=True)

@@ -31,24 +31,29 @@ class Outcome(Enum):
 
 
 class SessionPolicy(msgspec.Struct, frozen=True):
-    """When a session ends and how late an event may be, both in ms of event time.
+    """When a session ends, how late an event may be and when a visitor is forgotten, all in ms of event time.
 
-    Raises ValueError unless 0 <= grace_ms < gap_ms: an event later than the gap could belong to a session that is over.
+    Raises ValueError unless 0 <= grace_ms < gap_ms < forget_ms: an event later than the gap could belong to a session that
+    is over, and what is forgotten must be over.
     """
 
     gap_ms: int = 1_800_000
     grace_ms: int = 300_000
+    forget_ms: int = 2_592_000_000
 
     def __post_init__(self) -> None:
         if not 0 <= self.grace_ms < self.gap_ms:
             raise ValueError(f"a session's grace period ({self.grace_ms} ms) must be shorter than its gap ({self.gap_ms} ms)")
+        if self.forget_ms <= self.gap_ms:
+            raise ValueError(f"visitors must not be forgotten ({self.forget_ms} ms) before their session ends ({self.gap_ms} ms)")
 
 
 class Arrival(NamedTuple):
     """An event as it reaches its session.
 
     `offset` is where it stands in the partition's log, `codes` are its integer features (`features.event_codes`)
-    and `shared` the partition's counts for it (`Counters.read`).
+    and `shared` the partition's counts for it (`Counters.read`). `remote` says that it lies so far back that its visitor may
+    have been known and forgotten since: a session that it begins could be a copy of one that there was.
     """
 
     event: ClickEvent
@@ -56,6 +61,13 @@ class Arrival(NamedTuple):
     offset: int
     codes: tuple[int, ...]
     shared: tuple[float, ...]
+    remote: bool = False
+
+
+def session_number(first: ClickEvent, offset: int | None) -> int:
+    """The id of the session that an event begins, as a number. `offset` is that of a remote event, else None."""
+    text = f"{first.visitor_id}|{first.event_time}"
+    return hash64("session", text if offset is None else f"{text}|{offset}")
 
 
 class Session(msgspec.Struct, frozen=True, array_like=True):
@@ -99,7 +111,7 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
         start_ms = arrival.event.event_time
         fresh = Session(
             visitor_id=self.visitor_id,
-            session_id=f"{hash64('session', f'{self.visitor_id}|{start_ms}'):016x}",
+            session_id=f"{session_number(arrival.event, arrival.offset if arrival.remote else None):016x}",
             started_ms=start_ms,
             last_ms=start_ms,
             previous_end_ms=self.last_ms if self.position else None,

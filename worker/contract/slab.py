@@ -4,6 +4,7 @@ A visitor who came by since the start has a slot here, with its rows in one aren
 stays packed until then. Late events are folded by `Session.append` itself.
 """
 
+import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -14,22 +15,25 @@ import numpy.typing as npt
 from worker.contract import kernel
 from worker.contract.counters import BLOCK_CELLS, WEIGHTS, Counters
 from worker.contract.events import EVENT_TYPES, ClickEvent
-from worker.contract.features import CODES, NUMBERS, ROW, TYPE_CODE, FeatureSpec, ModelInputs, bucket, hash64, padded_steps
+from worker.contract.features import CODES, NUMBERS, ROW, TYPE_CODE, FeatureSpec, ModelInputs, bucket, padded_steps
 from worker.contract.kernel import HEAD, LATE, NEW_SESSION, NO_VISIT, WHOLE
-from worker.contract.session import Arrival, Outcome, Session, SessionPolicy
+from worker.contract.session import Arrival, Outcome, Session, SessionPolicy, session_number
 
 #: Rows of a small block: most sessions stay this short. Longer ones move to a block of a whole window.
 _SMALL_ROWS = 8
 _FIRST_SLOTS, _FIRST_ROWS = 256, 4096
 _ROW_BYTES = ROW.itemsize
 #: A packed session: the head's fields that outlive a process, then its rows.
-_PACKED = struct.Struct("<Q5q3d")
+_PACKED = struct.Struct("<Q6q3d")
 _HEAD_BYTES = _PACKED.size
+_FIELDS, _SEEN = 10, 6
 #: A changelog record holds all rows of a session up to this many, and else only those that are new.
 _WHOLE_ROWS = 4
 _UNKNOWN = 255
 _OUTCOMES = tuple(Outcome)
 _CACHED_IDS = 100_000
+#: How often a visitor's time until forgotten is looked for any that are due.
+_LOOKS = 64
 
 
 class Step(NamedTuple):
@@ -86,13 +90,16 @@ class Slab:
         for name, code in TYPE_CODE.items():
             weights[code] = WEIGHTS[name]
         self._rules = kernel.Rules(
-            policy.gap_ms, policy.grace_ms, spec.window, small, 0.5, spec.half_life_s, BLOCK_CELLS, weights
+            policy.gap_ms, policy.grace_ms, policy.forget_ms, spec.window, small, 0.5, spec.half_life_s, BLOCK_CELLS, weights
         )
         self._heads = np.zeros(_FIRST_SLOTS, HEAD)
         self._words = np.empty((max(_FIRST_ROWS, spec.window), kernel.ROW_WORDS), np.uint64)
         self._blocks = np.empty((2, len(self._words) // small + 1), np.int64)
         self._free = np.zeros(3, np.int64)
         self._changed: set[int] = set()  # slots since the last `take_changed`
+        self._unused: list[int] = []  # slots of visitors who were forgotten
+        self._newest_ms = np.zeros(1, np.int64)
+        self._expired_ms = 0  # newest event time when `expire` last looked
 
     def __len__(self) -> int:
         return len(self._slots) + len(self._packed)
@@ -117,10 +124,12 @@ class Slab:
         )
         out = kernel.Encoded(inputs.codes.view(np.uint64), inputs.numbers.view(np.uint64), inputs.length[:, 0])
         kernel.hash_events(batch, folded.event_hash)
+        newest_ms = np.maximum.accumulate(np.maximum(batch.time_ms, self.newest_ms))
+        remote = batch.time_ms + self.policy.forget_ms <= newest_ms
         at = changed = 0
         while True:
             at, changed = kernel.fold(at, batch, folded, self._memory(), self._rules, out, changed)
-            self._name_sessions(events, batch, folded)
+            self._name_sessions(events, batch, remote, folded)
             if at == size:
                 break
             if folded.outcome[at] == LATE:
@@ -140,19 +149,52 @@ class Slab:
             seen = ModelInputs(inputs.codes[:changed, :steps], inputs.numbers[:changed, :steps], inputs.length[:changed])
         return Step(folded.outcome, done, folded.session[done], folded.position[done], folded.chain[done], seen)
 
-    def sessions(self) -> Iterator[Session]:
-        """Every visitor's session."""
-        for visitor, slot in self._slots.items():
-            yield self._read(visitor, slot)
-        for key, packed in self._packed.items():
-            yield unpack(_visitor(key), packed)
+    @property
+    def newest_ms(self) -> int:
+        """The newest event time so far."""
+        return int(self._newest_ms[0])
 
-    def session(self, visitor: str) -> Session | None:
-        """A visitor's session, None if there is none."""
-        if visitor in self._slots:
-            return self._read(visitor, self._slots[visitor])
-        packed = self._packed.get(_key(visitor))
-        return None if packed is None else unpack(visitor, packed)
+    @newest_ms.setter
+    def newest_ms(self, time_ms: int) -> None:
+        self._newest_ms[0] = self._expired_ms = time_ms
+
+    def sessions(self) -> Iterator[Session]:
+        """Every visitor's session, but for forgotten visitors."""
+        for visitor, slot in self._slots.items():
+            if self._heads[slot]["seen_ms"] > self._forgotten_ms:
+                yield self._read(visitor, slot)
+        for key, packed in self._packed.items():
+            if _PACKED.unpack_from(packed)[_SEEN] > self._forgotten_ms:
+                yield unpack(_visitor(key), packed)
+
+    @property
+    def _forgotten_ms(self) -> int:
+        """Whoever was last seen up to here is forgotten."""
+        return self.newest_ms - self.policy.forget_ms
+
+    def expire(self, most: int = 2000) -> list[bytes]:
+        """Drop sessions of forgotten visitors, up to about `most` of them; returns their keys.
+
+        Looks for some only after the newest event time has moved on by a part of `policy.forget_ms`.
+        """
+        if self.newest_ms < self._expired_ms + self.policy.forget_ms // _LOOKS:
+            return []
+        heads = self._heads[: len(self._keys)]
+        slots = np.flatnonzero((heads["seen_ms"] <= self._forgotten_ms) & (heads["position"] > 0))[:most].tolist()
+        gone = [self._keys[slot] for slot in slots]
+        for slot, key in zip(slots, gone, strict=True):
+            del self._slots[_visitor(key)]
+            self._release(int(self._heads[slot]["home"]), int(self._heads[slot]["room"]))
+            self._heads[slot] = np.zeros((), HEAD)
+            self._changed.discard(slot)
+        self._unused += slots
+        packed = (key for key, packed in self._packed.items() if _PACKED.unpack_from(packed)[_SEEN] <= self._forgotten_ms)
+        for key in list(itertools.islice(packed, most)):
+            del self._packed[key]
+            gone.append(key)
+        if len(gone) < most:
+            self._expired_ms = self.newest_ms
+        return gone
 
     def take_changed(self) -> list[tuple[bytes, int, bytes]]:
         """Sessions that changed since the last call: key (the visitor in UTF-8), which row of the window comes first, and the
@@ -161,7 +203,7 @@ class Slab:
         slots = sorted(self._changed)
         self._changed.clear()
         heads = self._heads[slots]
-        packed = heads[list(HEAD.names[:9])].astype(_HEAD).tobytes() if slots else b""  # type: ignore[index]
+        packed = heads[list(HEAD.names[:_FIELDS])].astype(_HEAD).tobytes() if slots else b""  # type: ignore[index]
         whole = (heads["unsaved"] == WHOLE) | (heads["length"] <= _WHOLE_ROWS)
         first = np.where(whole, 0, heads["length"] - heads["unsaved"])
         starts = ((heads["home"] + first) * _ROW_BYTES).tolist()
@@ -228,24 +270,31 @@ class Slab:
         known = self._slots.get(visitor)
         if known is not None:
             return known
-        slot = self._slots[visitor] = len(self._keys)
-        self._keys.append(_key(visitor))
+        if self._unused:
+            slot = self._unused.pop()
+            self._keys[slot] = _key(visitor)
+        else:
+            slot = len(self._keys)
+            self._keys.append(_key(visitor))
+        self._slots[visitor] = slot
         if slot == len(self._heads):
             self._heads = np.concatenate([self._heads, np.zeros(slot, HEAD)])
         self._heads[slot]["opened"] = -1
         packed = self._packed.pop(self._keys[slot], None)
         if packed is not None:
-            self._write(slot, unpack(visitor, packed))
+            self._write(slot, unpack(visitor, packed), _PACKED.unpack_from(packed)[_SEEN])
             self._heads[slot]["unsaved"] = 0
         return slot
 
-    def _name_sessions(self, events: Sequence[ClickEvent], batch: kernel.Batch, folded: kernel.Folded) -> None:
+    def _name_sessions(
+        self, events: Sequence[ClickEvent], batch: kernel.Batch, remote: npt.NDArray[np.bool_], folded: kernel.Folded
+    ) -> None:
         """Give sessions that the kernel has begun their ids, which are hashes of text."""
         ids = np.zeros(len(events), np.uint64)
         fresh = np.flatnonzero(folded.outcome == NEW_SESSION)
         fresh = fresh[folded.opened[fresh] >= 0]
         for number in fresh.tolist():
-            ids[number] = hash64("session", f"{events[number].visitor_id}|{events[number].event_time}")
+            ids[number] = session_number(events[number], int(batch.offset[number]) if remote[number] else None)
             head = self._heads[batch.slot[number]]
             if head["opened"] == number:
                 head["session"], head["opened"] = ids[number], -1
@@ -257,10 +306,10 @@ class Slab:
         slot = int(batch.slot[at])
         codes = tuple(batch.codes[at].tolist())
         shared = self.counters.read(codes, event.event_time)
-        arrival = Arrival(event, int(folded.event_hash[at]), int(batch.offset[at]), codes, shared)
+        arrival = Arrival(event, int(folded.event_hash[at]), int(batch.offset[at]), codes, shared)  # begins no session
         session, _ = self._read(event.visitor_id, slot).append(arrival, self.spec, self.policy)
         self.counters.add(event, codes)
-        self._write(slot, session)
+        self._write(slot, session, self.newest_ms)
         head = self._heads[slot]
         folded.position[at], folded.session[at], folded.opened[at] = head["position"], head["session"], -1
         folded.chain[at] = self._words[head["home"] + head["length"] - 1, 3]
@@ -268,9 +317,9 @@ class Slab:
     def _read(self, visitor: str, slot: int) -> Session:
         head = self._heads[slot]
         rows = self._words[head["home"] : head["home"] + head["length"]].tobytes()
-        return _session(visitor, tuple(head[name].item() for name in HEAD.names[:9]), rows)  # type: ignore[index]
+        return _session(visitor, tuple(head[name].item() for name in HEAD.names[:_FIELDS]), rows)  # type: ignore[index]
 
-    def _write(self, slot: int, session: Session) -> None:
+    def _write(self, slot: int, session: Session, seen_ms: int) -> None:
         """Put a session into its slot; the changelog needs it whole."""
         rows = np.frombuffer(session.rows, np.uint64).reshape(-1, kernel.ROW_WORDS)
         room = self._rules.small if len(rows) <= self._rules.small else self.spec.window
@@ -280,7 +329,7 @@ class Slab:
                 self._release(int(head["home"]), int(head["room"]))
             head["home"], head["room"] = self._allocate(room), room
         self._words[head["home"] : head["home"] + len(rows)] = rows
-        for name, value in zip(HEAD.names[:9], _head(session), strict=True):  # type: ignore[index]
+        for name, value in zip(HEAD.names[:_FIELDS], _head(session, seen_ms), strict=True):  # type: ignore[index]
             head[name] = value
         head["length"], head["unsaved"], head["opened"] = len(rows), WHOLE, -1
 
@@ -309,12 +358,19 @@ class Slab:
     def _memory(self) -> kernel.Memory:
         words = self._words
         return kernel.Memory(
-            self._heads, words, words.view(np.int32), words.view(np.float32), self._blocks, self._free, *self.counters.memory
+            self._heads,
+            words,
+            words.view(np.int32),
+            words.view(np.float32),
+            self._blocks,
+            self._free,
+            self._newest_ms,
+            *self.counters.memory,
         )
 
 
 #: The head as it is packed.
-_HEAD = np.dtype([(name, HEAD[name]) for name in HEAD.names[:9]])  # type: ignore[index]
+_HEAD = np.dtype([(name, HEAD[name]) for name in HEAD.names[:_FIELDS]])  # type: ignore[index]
 assert _HEAD.itemsize == _HEAD_BYTES
 
 
@@ -327,9 +383,9 @@ def _visitor(key: bytes) -> str:
     return key.decode("utf-8", "surrogatepass")
 
 
-def pack(session: Session) -> bytes:
-    """A session as `Slab.take_changed` packs it whole."""
-    return _PACKED.pack(*_head(session)) + session.rows
+def pack(session: Session, seen_ms: int) -> bytes:
+    """A session as `Slab.take_changed` packs it whole; `seen_ms` is the newest event time when it last changed."""
+    return _PACKED.pack(*_head(session, seen_ms)) + session.rows
 
 
 def unpack(visitor: str, packed: bytes) -> Session:
@@ -337,16 +393,16 @@ def unpack(visitor: str, packed: bytes) -> Session:
     return _session(visitor, _PACKED.unpack_from(packed), packed[_HEAD_BYTES:])
 
 
-def _head(session: Session) -> tuple[int | float, ...]:
+def _head(session: Session, seen_ms: int) -> tuple[int | float, ...]:
     previous = session.previous_end_ms
     return (
         int(session.session_id or "0", 16), session.started_ms, session.last_ms, session.position,
-        NO_VISIT if previous is None else previous, session.counted_ms, *session.counts,
+        NO_VISIT if previous is None else previous, session.counted_ms, seen_ms, *session.counts,
     )  # fmt: skip
 
 
 def _session(visitor: str, head: tuple[int | float, ...], rows: bytes) -> Session:
-    number, started_ms, last_ms, position, previous, counted_ms, *counts = head
+    number, started_ms, last_ms, position, previous, counted_ms, _, *counts = head
     return Session(
         visitor_id=visitor,
         session_id=f"{number:016x}",

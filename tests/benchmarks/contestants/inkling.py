@@ -32,7 +32,7 @@ async def _run(job: dict[str, Any]) -> None:
     settings = Settings(
         kafka=KafkaSettings(bootstrap_servers=job["bootstrap"]),
         topics=TopicSettings(clicks=job["clicks"], scores=job["output"], changelog=job["changelog"], dead=job["dead"]),
-        worker=WorkerSettings(group=job["group"], max_batch=job["max_batch"]),
+        worker=WorkerSettings(group=job["group"], max_batch=job["max_batch"], delivery=job["delivery"]),
     )
     await constant_worker.run_constant_worker(settings, stop)
 

@@ -1,7 +1,7 @@
 """Bugs in the order of publishing and in who may write."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -10,10 +10,12 @@ from aiokafka.errors import KafkaError
 
 from worker.delivery import Delivery
 from worker.lane import Lane
-from worker.owner import Owner
+from worker.owner import NOTHING, Owner
 from worker.pipeline import Pipeline
 from worker.send import Record
 from worker.store import Change
+
+Others = Mapping[str, Sequence[Record]]
 
 _publish = Delivery.publish
 
@@ -136,9 +138,10 @@ def state_in_pieces() -> Iterator[None]:
     """Every changed session is a transaction of its own, so that a crash leaves half a batch."""
     write = Owner.write
 
-    async def piecemeal(self: Owner, state: list[Change]) -> None:
+    async def piecemeal(self: Owner, state: list[Change], others: Others = NOTHING) -> None:
         for change in state:
-            await write(self, [change])
+            await write(self, [change], others)
+            others = NOTHING
 
     with patch.object(Owner, "write", piecemeal):
         yield
@@ -152,10 +155,10 @@ def restored_before_owned() -> Iterator[None]:
     async def later(self: Owner) -> None:
         return
 
-    async def write(self: Owner, state: list[Change]) -> None:
+    async def write(self: Owner, state: list[Change], others: Others = NOTHING) -> None:
         if self._producer._epoch < 0:
             await opening(self)
-        await writing(self, state)
+        await writing(self, state, others)
 
     with patch.object(Owner, "open", later), patch.object(Owner, "write", write):
         yield
@@ -164,7 +167,7 @@ def restored_before_owned() -> Iterator[None]:
 class _Nobody:
     """An owner that writes nothing."""
 
-    async def write(self, state: list[Change]) -> None:
+    async def write(self, state: list[Change], others: Others = NOTHING) -> None:
         return
 
 

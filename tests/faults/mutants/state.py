@@ -72,6 +72,20 @@ def rows_never_whole() -> Iterator[None]:
 
 
 @contextmanager
+def forgotten_by_chance() -> Iterator[None]:
+    """Who is forgotten depends on when somebody looked."""
+
+    def expire(self: Slab, most: int = 1) -> list[bytes]:
+        for visitor, slot in list(self._slots.items())[:1]:
+            self._heads[slot]["position"] = 0
+            return [visitor.encode()]
+        return []
+
+    with patch.object(Slab, "expire", expire):
+        yield
+
+
+@contextmanager
 def counters_not_kept() -> Iterator[None]:
     """The changelog has no counters."""
     with patch.object(Counters, "take_dirty", lambda self: {}):
@@ -128,6 +142,7 @@ MUTANTS = (
     session_not_kept,
     newest_row_not_kept,
     rows_never_whole,
+    forgotten_by_chance,
     counters_not_kept,
     counters_not_restored,
     duplicates_not_detected,

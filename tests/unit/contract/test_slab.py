@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.logs import POLICY, SPEC, START_MS, click, folded, logs
+from tests.logs import FORGETFUL, SPEC, START_MS, click, folded, logs
 from worker.contract.events import ClickEvent
 from worker.contract.features import FeatureSpec, encode
 from worker.contract.fold import Fold
 from worker.contract.session import Outcome, SessionPolicy
-from worker.contract.slab import Slab, pack, unpack
+from worker.contract.slab import Slab, unpack
 
 
 def by_batches(slab: Slab, log: list[ClickEvent], ends: set[int]) -> None:
@@ -34,6 +34,7 @@ def by_batches(slab: Slab, log: list[ClickEvent], ends: set[int]) -> None:
         assert step.inputs is not None
         for ours, theirs in zip(step.inputs, encode(changed), strict=True):
             np.testing.assert_array_equal(ours, theirs)
+    fold.expire()
     assert {one.visitor_id: one for one in slab.sessions()} == fold.sessions
     blocks = range(fold.counters.blocks)
     assert [slab.counters.block(number) for number in blocks] == [fold.counters.block(number) for number in blocks]
@@ -44,14 +45,14 @@ def by_batches(slab: Slab, log: list[ClickEvent], ends: set[int]) -> None:
 @given(logs(max_size=60), st.sets(st.integers(0, 60)))
 def test_equals_the_fold(log: list[ClickEvent], ends: set[int]) -> None:
     """In batches that end anywhere: outcomes, sessions, positions, hashes, model inputs, and at the end sessions and counters."""
-    by_batches(Slab(SPEC, POLICY), log, ends)
+    by_batches(Slab(SPEC, FORGETFUL), log, ends)
 
 
 @settings(max_examples=100)
 @given(logs(max_size=60), st.lists(st.integers(0, 59), max_size=30), st.sets(st.integers(0, 90)))
 def test_equals_the_fold_on_copies(log: list[ClickEvent], copies: list[int], ends: set[int]) -> None:
     """Events that come again later change nothing."""
-    by_batches(Slab(SPEC, POLICY), log + [log[number] for number in copies if number < len(log)], ends)
+    by_batches(Slab(SPEC, FORGETFUL), log + [log[number] for number in copies if number < len(log)], ends)
 
 
 @settings(max_examples=30, deadline=None)
@@ -81,14 +82,14 @@ def test_equals_the_fold_on_long_sessions(size: int, visitors: int, random, ends
 def test_many_visitors_make_it_grow() -> None:
     """Slots and rows grow as needed, and what was there stays."""
     log = [click(f"e{n}", START_MS + n, f"v{n % 3_000}", item=f"i{n % 7}") for n in range(9_000)]
-    by_batches(Slab(SPEC, POLICY), log, {1, 256, 5_000})
+    by_batches(Slab(SPEC, FORGETFUL), log, {1, 256, 5_000})
 
 
 @settings(max_examples=150)
 @given(logs(max_size=60), st.sets(st.integers(0, 60)))
 def test_changes_read_back_in_order_are_the_sessions(log: list[ClickEvent], ends: set[int]) -> None:
     """What `take_changed` gives after each batch, put and extended in that order, holds the same and goes on the same."""
-    slab, copy = Slab(SPEC, POLICY), Slab(SPEC, POLICY)
+    slab, copy = Slab(SPEC, FORGETFUL), Slab(SPEC, FORGETFUL)
     start = 0
     for end in sorted({*ends, len(log)}):
         slab.fold(log[start:end], range(start, min(end, len(log))))
@@ -98,30 +99,52 @@ def test_changes_read_back_in_order_are_the_sessions(log: list[ClickEvent], ends
                 assert copy.extend(key, packed)
             else:
                 copy.put(key, packed)
-    expected = {one.visitor_id: one for one in slab.sessions()}
-    assert {one.visitor_id: one for one in copy.sessions()} == expected == folded(log)[0].sessions
+    copy.newest_ms = slab.newest_ms
+    fold = folded(log, policy=FORGETFUL)[0]
+    fold.expire()
+    assert {one.visitor_id: one for one in copy.sessions()} == {one.visitor_id: one for one in slab.sessions()} == fold.sessions
     for number, block in slab.counters.take_dirty().items():
         copy.counters.restore(number, block)
     more = [click(f"more{n}", START_MS + 10_000_000 + n, f"v{n % 3}", item="lamp") for n in range(20)]
     for one in (slab, copy):
         one.fold(more, range(100, 120))
-    assert list(map(pack, copy.sessions())).sort() == list(map(pack, slab.sessions())).sort()
     assert {one.visitor_id: one for one in copy.sessions()} == {one.visitor_id: one for one in slab.sessions()}
+
+
+@settings(max_examples=100)
+@given(logs(max_size=60), st.sets(st.integers(0, 60)))
+def test_expiring_changes_nothing_but_memory(log: list[ClickEvent], ends: set[int]) -> None:
+    """Whether forgotten visitors are still there or not: what comes after is the same; and at the end none is left."""
+    slab, fold = Slab(SPEC, FORGETFUL), Fold(SPEC, FORGETFUL)
+    start = 0
+    for end in sorted(end for end in {*ends, len(log)} if end <= len(log)):
+        step = slab.fold(log[start:end], range(start, end))
+        expected = [fold.apply(event, offset) for offset, event in enumerate(log[start:end], start)]
+        assert [tuple(Outcome)[code] for code in step.outcome] == [outcome for _, outcome in expected]
+        assert [f"{one:016x}" for one in step.chain.tolist()] == [one.input_hash for one, outcome in expected if outcome.changed]
+        start = end
+        while slab.expire(most=1):
+            pass
+    fold.expire()
+    assert {one.visitor_id: one for one in slab.sessions()} == fold.sessions
+    slab.fold([click("last", START_MS + 10**9, "last")], [len(log)])
+    slab.expire()
+    assert len(slab) == 1
 
 
 def test_rows_that_do_not_follow_are_refused() -> None:
     """New rows need the very session that they were added to."""
-    slab = Slab(SPEC, POLICY)
+    slab = Slab(SPEC, FORGETFUL)
     slab.fold([click(f"e{n}", START_MS + n, "v") for n in range(5)], range(5))
     ((_, _, whole),) = slab.take_changed()
     slab.fold([click("e5", START_MS + 5, "v")], [5])
     ((_, row, fresh),) = slab.take_changed()
     assert row == 5
-    other = Slab(SPEC, POLICY)
+    other = Slab(SPEC, FORGETFUL)
     assert not other.extend(b"v", fresh)
     other.put(b"v", whole)
     assert other.extend(b"v", fresh)
     assert not other.extend(b"v", fresh)
-    assert unpack("v", whole) != other.session("v") == slab.session("v")
+    assert [unpack("v", whole)] != list(other.sessions()) == list(slab.sessions())
     with pytest.raises(ValueError, match="no packed session"):
         other.put(b"v", whole[:-1])
