@@ -32,10 +32,13 @@ tools:
 check: install lint
 	@$(BIN)/python -m pytest -q -n 2 -m 'not slow' tests/unit tests/conformance
 
-# Crashes, pauses, rebalances and lost requests on simulated Kafka, from seeds; then known bugs, each of which has to be caught.
+# Crashes, pauses, rebalances and lost requests on simulated Kafka, from seeds; then known bugs, each of which has to be caught;
+# then real workers on genuine Kafka and Triton, killed, paused and flooded. SEED decides all of it.
+SEED ?= 0
 faults: install
-	@$(BIN)/python -m tests.faults --schedules 10000
+	@$(BIN)/python -m tests.faults --schedules 10000 --seed $(SEED)
 	@$(BIN)/python -m tests.faults --mutants
+	@$(BIN)/python -m tests.faults.real --seed $(SEED)
 
 # The peers that we compare with have an environment of their own.
 .venv-bench/.installed: tests/benchmarks/requirements.lock .venv/.installed

@@ -83,16 +83,21 @@ class Delivery:
         if self._settings.worker.delivery == "exactly_once":
             await owner.write(state, {topics.scores: scores, topics.dead: dead})
             return
+        left = {topics.scores: scores, topics.dead: dead}
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(DeliveryError),
             wait=wait_exponential(multiplier=0.1, max=5),
             before_sleep=lambda _: metrics.delivery_retries.inc(),
         ):
             with attempt:
-                try:
-                    # 1 scores and dead letters
-                    await asyncio.gather(self._send(topics.scores, partition, scores), self._send(topics.dead, partition, dead))
-                except (KafkaError, TimeoutError) as error:
+                # 1 scores and dead letters. While one topic is away, the other is not filled with copies.
+                answers = await asyncio.gather(
+                    *(self._send(topic, partition, records) for topic, records in left.items()), return_exceptions=True
+                )
+                left = {topic: left[topic] for topic, answer in zip(list(left), answers, strict=True) if answer is not None}
+                for error in filter(None, answers):
+                    if not isinstance(error, KafkaError | TimeoutError):
+                        raise error
                     log.warning("Kafka did not confirm a batch, sending it again", partition=partition, error=repr(error))
                     raise DeliveryError(str(error)) from error
         # 2 state

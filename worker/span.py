@@ -17,7 +17,11 @@ _FETCH_BYTES = 4 * 1024 * 1024
 async def reader(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer for `read_span`, without a group. Raises KafkaError when Kafka is away."""
     consumer = AIOKafkaConsumer(
-        **connection(kafka), enable_auto_commit=False, auto_offset_reset="earliest", max_partition_fetch_bytes=_FETCH_BYTES
+        **connection(kafka),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",  # exactly-once delivery undoes what it did not finish
+        max_partition_fetch_bytes=_FETCH_BYTES,
     )
     try:
         await consumer.start()

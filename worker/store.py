@@ -24,6 +24,7 @@ from typing import Protocol
 
 import msgspec
 from aiokafka import ConsumerRecord
+from aiokafka.errors import KafkaTimeoutError
 
 from worker import metrics
 from worker.contract.features import FeatureSpec
@@ -31,7 +32,7 @@ from worker.contract.session import Session, SessionPolicy
 from worker.contract.slab import Slab, pack
 from worker.errors import StateError
 from worker.settings import Settings
-from worker.topic import committed_offsets, records_to_end, whole_topic
+from worker.topic import committed_offsets, partition_counts, records_to_end, whole_topic
 
 Change = tuple[bytes, bytes | None]
 
@@ -166,9 +167,33 @@ class KafkaSource:
         self._settings = settings
 
     async def records(self, partitions: Collection[int]) -> AsyncIterator[Sequence[ConsumerRecord]]:
-        async with whole_topic(self._settings.kafka, self._settings.topics.changelog, partitions) as consumer:
+        changelog, group = self._settings.topics.changelog, self._settings.worker.group
+        async with whole_topic(self._settings.kafka, changelog, partitions) as consumer:
+            try:
+                starts = await consumer.beginning_offsets(consumer.assignment())
+            except KafkaTimeoutError as error:
+                raise await self._too_many(partitions) or error from error
+            if cut := sorted(tp.partition for tp, start in starts.items() if start > 0):
+                # Compaction never moves the start; only what deletes does, and it takes the oldest sessions.
+                raise StateError(
+                    f"the beginning of {changelog} is deleted in partitions {cut}: it was emptied or truncated, and sessions "
+                    "are lost. Restore it; or make it anew, with cleanup.policy=compact alone, and reset the offsets of group "
+                    f"{group} to the earliest to fold the log anew"
+                )
             async for records in records_to_end(consumer):
                 yield records
+
+    async def _too_many(self, partitions: Collection[int]) -> StateError | None:
+        """Whether there are partitions of the clicks without a changelog."""
+        topics = self._settings.topics
+        counts = await partition_counts(self._settings.kafka, [topics.clicks, topics.changelog])
+        clicks, changelog = counts.get(topics.clicks, 0), counts.get(topics.changelog, 0)
+        if max(partitions) < changelog:
+            return None
+        return StateError(
+            f"{topics.clicks} has {clicks} partitions and {topics.changelog} has {changelog}: partitions were added, so visitors "
+            "have moved away from their sessions. Make both anew with the same number, or use others"
+        )
 
     async def committed(self) -> Mapping[int, int]:
         settings = self._settings

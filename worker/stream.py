@@ -32,6 +32,7 @@ from faust.exceptions import ConsumerNotStarted
 from faust.transport.consumer import Fetcher
 from faust.transport.drivers import aiokafka as driver
 from mode import Service
+from mode.threads import ServiceThread, WorkerThread
 from structlog import get_logger
 
 from worker import kafka
@@ -207,8 +208,19 @@ class _BatchConsumer(driver.Consumer):
         """Faust's check for stuck streams looks at streams, which we do not have. Lag is a metric of ours."""
 
 
+class _Thread(WorkerThread):
+    """Ends with the process. Stopped while it joins the group it may not end by itself: a worker that has given up would go on
+    sending heartbeats and keep its partitions from everybody else."""
+
+    def __init__(self, service: ServiceThread, **kwargs: Any) -> None:
+        super().__init__(service, **kwargs)
+        self.daemon = True
+
+
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread that fetches and sends heartbeats, so that CPU work on the app's loop does not starve them."""
+
+    Worker = _Thread
 
     def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
         settings = cast(_BatchTransport, transport).settings

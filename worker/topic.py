@@ -69,3 +69,14 @@ async def committed_offsets(kafka: KafkaSettings, group: str, topic: str) -> dic
     finally:
         await admin.close()
     return {tp.partition: known.offset for tp, known in offsets.items() if tp.topic == topic and known.offset >= 0}
+
+
+async def partition_counts(kafka: KafkaSettings, topics: Collection[str]) -> dict[str, int]:
+    """How many partitions the topics have; those that there are not are left out. Raises KafkaError."""
+    admin = AIOKafkaAdminClient(**connection(kafka))
+    await admin.start()
+    try:
+        found = await admin.describe_topics(list(topics))
+    finally:
+        await admin.close()
+    return {topic["topic"]: len(topic["partitions"]) for topic in found if topic["partitions"]}

@@ -19,7 +19,7 @@ def _syntax(record: Record) -> Iterator[BadClass]:
     sound = record.with_()
     yield "tombstone", Reason.TOMBSTONE, {"null": None}
     yield "empty", Reason.EMPTY, {"no bytes": b"", "blank": b" ", "line ends": b"\r\n\n", "tabs": b"\t\t", "form feed": b"\x0c"}
-    yield "truncated", Reason.NOT_JSON, {f"{keep} bytes": sound[:keep] for keep in (1, 2, 10, 40, len(sound) - 1)}
+    yield "truncated", Reason.NOT_JSON, _truncated(record, sound)
     yield (
         "trailing bytes",
         Reason.NOT_JSON,
@@ -30,6 +30,7 @@ def _syntax(record: Record) -> Iterator[BadClass]:
             "line of two": sound + b"\n" + sound,
             "comment": sound + b"// seen",
             "brace": sound + b"}",
+            "drawn": sound + record.dice.choice((b"]", b",", b"\0\0", b"null", b'"', b"0", b"{}", b"[]")),
         },
     )
     yield "leading bytes", Reason.NOT_JSON, {"comma": b"," + sound, "NUL": b"\0" + sound, "wire format": b"\0\0\0\0\1" + sound}
@@ -83,11 +84,11 @@ def _encodings(record: Record) -> Iterator[BadClass]:
         "UTF-16 without mark",
         Reason.NOT_JSON,
         {
-            "little": record.with_().decode().encode("utf-16-le"),
-            "big": record.with_().decode().encode("utf-16-be"),
+            "little": record.without().decode().encode("utf-16-le"),
+            "big": record.without().decode().encode("utf-16-be"),
         },
     )
-    yield "Latin-1", Reason.BAD_ENCODING, {"item": text.encode("latin-1")}
+    yield "Latin-1", Reason.BAD_ENCODING, {"item": record.literal("item_id", '"café"'.encode("latin-1"))}
     yield (
         "bad UTF-8",
         Reason.BAD_ENCODING,
@@ -97,6 +98,11 @@ def _encodings(record: Record) -> Iterator[BadClass]:
             "overlong slash": record.literal("item_id", b'"\xc0\xaf"'),
             "past Unicode": record.literal("item_id", b'"\xf4\x90\x80\x80"'),
             "binary": bytes(range(128, 256)),
+            "unknown field": record.literal("note", b'"\xff"'),
+            "name of an unknown field": record.without()[:-1] + b', "pri\xffce": 1}',
+            "drawn byte": record.literal(
+                "title", b'"' + bytes([record.dice.choice((*range(0x80, 0xC2), *range(0xF5, 0x100)))]) + b'"'
+            ),
         },
     )
     yield (
@@ -109,12 +115,22 @@ def _encodings(record: Record) -> Iterator[BadClass]:
             "swapped": record.literal("event_id", rb'"\udc00\ud800"'),
             "high twice": record.literal("visitor_id", rb'"\ud800\ud800"'),
             "unknown field": record.literal("note", rb'"\ud800"'),
+            "name of a field": record.literal(r"\ud800", b"1"),
+            "drawn": record.literal("query", rb'"a\u%x"' % record.dice.randrange(0xD800, 0xE000)),
             "as UTF-8": record.literal("event_id", b'"\xed\xa0\x80"'),
         },
     )
 
 
+def _truncated(record: Record, sound: bytes) -> dict[str, bytes]:
+    """Cut between characters: inside of one, it would be the encoding that is wrong."""
+    ends = [at for at in range(1, len(sound)) if sound[at] & 0xC0 != 0x80]
+    return {f"{keep} bytes": sound[:keep] for keep in (1, 2, 10, 40, ends[-1])} | {"drawn": sound[: record.dice.choice(ends)]}
+
+
 def _bombs(record: Record) -> Iterator[BadClass]:
+    if not record.large:
+        return
     yield (
         "too large",
         Reason.TOO_LARGE,
@@ -125,6 +141,17 @@ def _bombs(record: Record) -> Iterator[BadClass]:
             "no JSON": b"\xff" * (MAX_RECORD_BYTES + 1),
             "10^6-digit number": record.literal("event_time", "9" * 1_000_000),
             "many keys": json.dumps({f"key{n}": n for n in range(50_000)}).encode(),
+            "drawn size": record.with_().ljust(MAX_RECORD_BYTES + record.dice.randint(1, 600_000)),
+        },
+    )
+    yield (
+        "larger than Kafka's default",
+        Reason.TOO_LARGE,
+        {
+            "10 MB": record.with_(note="x" * 10_000_000),
+            "10^6 keys": b"{" + b",".join(b'"%x":0' % n for n in range(1_000_000)) + b"}",
+            "10^6-digit numbers": b"[" + b"9" * 1_000_000 + b"," + b"9" * 1_000_000 + b"]",
+            "id of 1 MB": record.with_(visitor_id="v" * 1_000_000),
         },
     )
     yield (

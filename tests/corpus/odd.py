@@ -15,6 +15,11 @@ def odd_values(record: Record) -> dict[str, dict[str, bytes]]:
         "format": "%s%n{0.__class__}${jndi:ldap://x}",
         "null": "null",
         "template": "{{7*7}}",
+        "formula": "=cmd|' /C calc'!A0",
+        "shell": "$(reboot); `id` | cat",
+        "LDAP": "*)(uid=*))(|(uid=*",
+        "NoSQL": '{"$gt": ""}',
+        "regular expression": "(a+)+$",
     }
     texts = {
         "right to left": "\u202e\u05d0\u05d1\u05d2",
@@ -25,7 +30,25 @@ def odd_values(record: Record) -> dict[str, dict[str, bytes]]:
         "256 characters": "ж" * 256,
         "blank at the ends": " a ",
         "noncharacter": "\uffff",
-    }
+        "drawn": "".join(chr(record.dice.choice((record.dice.randrange(0x20, 0x7F), record.dice.randrange(0xA1, 0x2000),
+                                                 record.dice.randrange(0x1F300, 0x1F600)))) for _ in range(20)) + "x",
+    }  # fmt: skip
+    words = (
+        "null",
+        "None",
+        "undefined",
+        "NaN",
+        "true",
+        "0",
+        "-1",
+        "1e3",
+        "[object Object]",
+        "__proto__",
+        "CON",
+        "..",
+        "~",
+        "%00",
+    )
     return {
         "hostile visitor": {name: record.with_(visitor_id=text) for name, text in hostile.items()},
         "hostile item": {name: record.with_(item_id=text, category=text, brand=text) for name, text in hostile.items()},
@@ -38,11 +61,42 @@ def odd_values(record: Record) -> dict[str, dict[str, bytes]]:
             "NUL in an item": record.with_(item_id="a\0b"),
         },
         "unknown fields": {
-            "many": record.with_(**{f"field{n}": n for n in range(5_000)}),
+            "many": record.with_(**{f"field{n}": n for n in range(5_000 if record.large else 50)}),
             "nested": record.literal("note", "[" * 50 + "]" * 50),
-            "10^5 digits": record.literal("note", "9" * 100_000),
             "past doubles": record.literal("note", "1e400"),
-            "200 KB": record.with_(note="x" * 200_000),
+            "our names inside": record.with_(note={"event_id": 1, "event_time": [], "visitor_id": {"price": None}}),
+            **(
+                {"10^5 digits": record.literal("note", "9" * 100_000), "200 KB": record.with_(note="x" * 200_000)}
+                if record.large
+                else {}
+            ),
+        },
+        "names of unknown fields": {
+            name or "empty": record.with_(**{name: record.dice.choice((1, None, "x", [], {}))})
+            for name in (
+                "",
+                "__proto__",
+                "constructor",
+                "$where",
+                "a b",
+                "event_id ",
+                "EVENT_ID",
+                "../..",
+                "é",
+                "\n\x00\x1b",
+                "x" * 2_000,
+            )
+        },
+        "words of languages": {word: record.with_(visitor_id=word, item_id=word) for word in words},
+        "log injection": {
+            "line ends": record.with_(item_id="a\nERROR forged\r\nb", query="\n\n"),
+            "terminal": record.with_(title="\x1b[2J\x1b]0;pwned\x07", brand="\x9b31m"),
+            "separators": record.with_(referrer="a\u2028b\u2029c\x85d"),
+        },
+        "longest ids": {
+            "ASCII": record.with_(event_id="e" * 250 + str(record.dice.randrange(10**6)).zfill(6), visitor_id="v" * 256),
+            "four bytes each": record.with_(visitor_id="😀" * 256),
+            "escapes": record.literal("visitor_id", b'"' + rb"\u0062" * 256 + b'"'),
         },
         "optional fields": {
             "null": record.with_(item_id=None, price=None, category=None, quantity=None, schema=None),
@@ -58,15 +112,21 @@ def odd_values(record: Record) -> dict[str, dict[str, bytes]]:
             "largest": record.with_(price=1e12, quantity=1e12),
             "integer": record.with_(price=10**12),
             "many decimals": record.literal("price", "0." + "3" * 1_000),
+            "exponent": record.literal("price", record.dice.choice(("1E3", "1e+3", "0.1e-7", "0e0", "0E-400"))),
+            "drawn": record.with_(price=record.dice.uniform(0, 1e12), quantity=record.dice.randrange(10**12)),
         },
         "repeated field": {
             "same": record.with_()[:-1] + b', "event_type": "view"}',
             "last counts": b'{"event_type": "cart", ' + record.with_()[1:],
+            "a hundred times": b"{" + b'"item_id": "a", ' * 100 + record.with_()[1:],
         },
         "white space": {"around": b"\n " + record.with_() + b" \r\n", "inside": record.with_().replace(b",", b" ,\n\t")},
         "times": {
             "just not ahead": record.with_(event_time=record.now_ms + MAX_FUTURE_MS - 60_000),
             "year 2000": record.with_(event_time=946_684_800_000),
+            "leap day": record.with_(event_time=1_582_934_400_000),
+            "leap second": record.with_(event_time=1_483_228_799_999),
+            "drawn": record.with_(event_time=record.dice.randrange(946_684_800_000, record.now_ms)),
         },
-        "largest record": {"256 KB": record.with_().ljust(MAX_RECORD_BYTES)},
+        **({"largest record": {"256 KB": record.with_().ljust(MAX_RECORD_BYTES)}} if record.large else {}),
     }

@@ -77,6 +77,30 @@ def _types(record: Record) -> Iterator[BadClass]:
         },
     )
     yield (
+        "time as text",
+        Reason.WRONG_TYPE,
+        {
+            text: record.with_(event_time=text)
+            for text in ("2026-11-24T12:00:00Z", "Tue, 24 Nov 2026", "now", "", f"{record.now_ms} ms", "NaN", "0x18f")
+        },
+    )
+    yield (
+        "text as amount",
+        Reason.WRONG_TYPE,
+        {text: record.with_(price=text) for text in ("free", "9,50", "$5", "", "NaN", "Infinity", "1e400")}
+        | {"quantity": record.with_(quantity="two")},
+    )
+    yield (
+        "repeated field, one unsound",
+        Reason.WRONG_TYPE,
+        {
+            "first": b'{"event_time": "soon", ' + record.with_()[1:],
+            "last": record.with_()[:-1] + b', "visitor_id": 7}',
+            "item in between": b'{"item_id": [], "item_id": "a", ' + record.with_()[1:],
+            "null first": b'{"event_id": null, ' + record.with_()[1:],
+        },
+    )
+    yield (
         "unknown event type",
         Reason.UNKNOWN_EVENT_TYPE,
         {
@@ -87,6 +111,7 @@ def _types(record: Record) -> Iterator[BadClass]:
             "long": record.with_(event_type="x" * 10_000),
             "line end": record.with_(event_type="view\nview"),
             "homoglyph": record.with_(event_type="viеw"),  # noqa: RUF001  the e is Cyrillic
+            "drawn": record.with_(event_type="".join(record.dice.choices("abcdefghij", k=record.dice.randint(6, 30)))),
         },
     )
 
@@ -118,6 +143,7 @@ def _numbers(record: Record) -> Iterator[BadClass]:
             "price": record.with_(price=-0.01),
             "price int": record.with_(price=-1),
             "quantity": record.with_(quantity=-1),
+            "drawn": record.with_(price=-(10 ** record.dice.uniform(-300, 300))),
         },
     )
     yield (
@@ -126,6 +152,7 @@ def _numbers(record: Record) -> Iterator[BadClass]:
         {
             "just": record.with_(price=1_000_000_000_001),
             "double": record.with_(price=1e308),
+            "drawn": record.with_(price=10 ** record.dice.uniform(12.1, 300)),
             "2^63": record.with_(quantity=2**63),
         },
     )
@@ -135,6 +162,7 @@ def _numbers(record: Record) -> Iterator[BadClass]:
         {
             "2^63": record.with_(event_time=2**63),
             "2^64": record.with_(event_time=2**64),
+            "drawn": record.with_(event_time=record.dice.randrange(2**63, 2**80)),
             "-2^63 - 1": record.with_(event_time=-(2**63) - 1),
         },
     )
@@ -155,7 +183,12 @@ def _ids(record: Record) -> Iterator[BadClass]:
     yield (
         "id too long",
         Reason.BAD_ID,
-        {f"{name} {length}": record.with_(**{name: "x" * length}) for name in required for length in (257, 200_000)},
+        {
+            f"{name} {length}": record.with_(**{name: "x" * length})
+            for name in required
+            for length in (257, record.dice.randint(258, 5_000), *([200_000] if record.large else []))
+        }
+        | {"escapes": record.literal("event_id", b'"' + rb"\u0061" * 257 + b'"')},
     )
     yield (
         "control characters in an id",
@@ -173,6 +206,7 @@ def _ids(record: Record) -> Iterator[BadClass]:
             name: record.with_(**{name: "x" * 2_049})
             for name in ("session_id", "item_id", "category", "brand", "currency", "query", "title", "user_id", "device")
         }
+        | {"escapes": record.literal("title", b'"' + rb"\u00e9" * 2_049 + b'"')}
         | {"referrer 100 KB": record.with_(referrer="https://" + "x" * 100_000), "schema": record.with_(schema="é" * 2_049)},
     )
 
@@ -194,6 +228,9 @@ def _times(record: Record) -> Iterator[BadClass]:
         Reason.TIME_OUT_OF_RANGE,
         {
             "zero": record.with_(event_time=0),
+            "minus zero": record.literal("event_time", "-0"),
+            "drawn early": record.with_(event_time=record.dice.randrange(946_684_800_000)),
+            "drawn late": record.with_(event_time=record.dice.randrange(4_102_444_800_000, 2**63)),
             "negative": record.with_(event_time=-now_ms),
             "before 2000": record.with_(event_time=946_684_799_999),
             "2100": record.with_(event_time=4_102_444_800_000),
@@ -209,5 +246,6 @@ def _times(record: Record) -> Iterator[BadClass]:
             "just": record.with_(event_time=now_ms + MAX_FUTURE_MS + 60_000),
             "a month": record.with_(event_time=now_ms + 30 * 86_400_000),
             "ten years": record.with_(event_time=now_ms + 3_650 * 86_400_000),
+            "drawn": record.with_(event_time=now_ms + MAX_FUTURE_MS + record.dice.randrange(60_000, 10**12)),
         },
     )

@@ -24,7 +24,7 @@ from worker.stream import batch_app, run_app
 SPEC = FeatureSpec()
 
 
-class _Pinned:
+class PinnedScorer:
     """A constant score for one version, slow enough that a kill finds batches in flight."""
 
     def __init__(self, delay_s: float) -> None:
@@ -42,7 +42,7 @@ async def run_constant_worker(settings: Settings, stop: asyncio.Event, delay_s: 
         delivery = Delivery(settings)
         parts.push_async_callback(delivery.stop)
         await delivery.start()
-        pipeline = Pipeline(settings, SPEC, _Pinned(delay_s), delivery, KafkaSource(settings), failed)
+        pipeline = Pipeline(settings, SPEC, PinnedScorer(delay_s), delivery, KafkaSource(settings), failed)
         parts.push_async_callback(pipeline.close)
         app = batch_app(settings, settings.worker.group, [settings.topics.clicks], pipeline)
         await run_app(app, stop, failed)

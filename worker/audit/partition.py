@@ -6,6 +6,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 from aiokafka import ConsumerRecord
 
 from worker.audit.outcomes import OutcomeAudit
@@ -14,10 +16,15 @@ from worker.audit.report import Report
 from worker.audit.said import Said
 from worker.contract.codec import decode
 from worker.contract.events import ClickEvent, InvalidRecord
-from worker.contract.features import FeatureSpec
+from worker.contract.features import FeatureSpec, ModelInputs
 from worker.contract.fold import Fold
-from worker.contract.session import SessionPolicy
+from worker.contract.session import Outcome, SessionPolicy
+from worker.contract.slab import Slab, Step
 from worker.dead import DeadLetter, parse_dead, parse_dropped
+
+#: So many clicks of a partition are folded by the definition as well, event by event, to see that the columns say the same.
+DEFINED_CLICKS = 20_000
+_OUTCOMES = tuple(Outcome)
 
 
 class Rules(NamedTuple):
@@ -50,7 +57,7 @@ class _Buried(NamedTuple):
 
 
 class PartitionAudit:
-    """First all that was written, in the order of its topics (`add_score`, `add_dead`, `add_outcome`), then the clicks
+    """First all that was written, in the order of its topics (`add_scores`, `add_dead`, `add_outcomes`), then the clicks
     (`replay`), then `finish`.
     """
 
@@ -60,7 +67,10 @@ class PartitionAudit:
         self.said = Said(scope.topic, scope.partition, scope.start, scope.end, self.report)
         self._scope = scope
         self._rules = rules
-        self._fold = Fold(rules.spec, rules.policy)
+        self._fold = Slab(rules.spec, rules.policy)
+        self._definition = Fold(rules.spec, rules.policy)
+        self._defined = 0  # clicks that were folded by the definition
+        self._found: list[tuple[int, str, str]] = []  # offset, check and offender, of the clicks under replay
         self._outcomes = OutcomeAudit(str(scope), self.said, rules.policy, self.report)
         self._dead: dict[int, _Buried] = {}
         self._next = scope.start  # below it, the clicks that there are have been replayed
@@ -73,12 +83,61 @@ class PartitionAudit:
                 "missing scores, I3, I6 and I7 are not checked there"
             )
 
-    def add_score(self, record: ConsumerRecord) -> None:
-        """Take a record of the score topic's partition."""
-        self.said.add(record)
+    def add_scores(self, records: Sequence[ConsumerRecord]) -> None:
+        """Take records of the score topic's partition."""
+        self.said.add(records)
 
-    def add_dead(self, record: ConsumerRecord) -> None:
-        """Take a record of the dead-letter topic that is about this partition."""
+    def add_dead(self, records: Sequence[ConsumerRecord]) -> None:
+        """Take records of the dead-letter topic that are about this partition."""
+        for record in records:
+            self._add_dead(record)
+
+    def add_outcomes(self, records: Sequence[ConsumerRecord]) -> None:
+        """Take records of the outcome topic's partition."""
+        if self._whole:
+            for record in records:
+                self._outcomes.add(record)
+
+    def replay(self, records: Sequence[ConsumerRecord]) -> None:
+        """Replay clicks, in order, and check what was written about each."""
+        if not records:
+            return
+        self._check_gaps(records)
+        events: list[ClickEvent] = []
+        offsets: list[int] = []
+        for record in records:
+            event = decode(record.value, record.key, record.timestamp, self._rules.max_future_ms)
+            if isinstance(event, InvalidRecord):
+                self._check_invalid(record, event)
+            else:
+                events.append(event)
+                offsets.append(record.offset)
+            self._outcomes.add_click(None if isinstance(event, InvalidRecord) else event, record.offset)
+        self.report.counts["clicks"] += len(records)
+        self.report.checks["I1"].checked += len(records)
+        if events:
+            self._check_events(events, offsets)
+        self._outcomes.compare()
+        for _, check, offender in sorted(self._found):
+            self.report.checks[check].fail(offender)
+        self._found.clear()
+
+    def finish(self) -> Report:
+        """The checks that need the whole partition."""
+        self._check_gap(self._scope.end)
+        self.said.check_positions(self._whole)
+        self._check_committed()
+        self._outcomes.finish()
+        return self.report
+
+    @cached_property
+    def _due(self) -> int:
+        """Clicks below this must have a result."""
+        if self._scope.committed is not None:
+            return self._scope.committed
+        return max(self.said.highest, max(self._dead, default=-1)) + 1
+
+    def _add_dead(self, record: ConsumerRecord) -> None:
         letter = parse_dead(record.value, record.key, record.headers)
         place = f"{record.topic}:{record.partition}:{record.offset}"
         scope = self._scope
@@ -97,40 +156,6 @@ class PartitionAudit:
         self.report.counts["dead letters"] += 1
         self._add_letter(letter, place)
 
-    def add_outcome(self, record: ConsumerRecord) -> None:
-        """Take a record of the outcome topic's partition."""
-        if self._whole:
-            self._outcomes.add(record)
-
-    def replay(self, records: Sequence[ConsumerRecord]) -> None:
-        """Replay clicks, in order, and check what was written about each."""
-        for record in records:
-            self._check_gap(record.offset)
-            self._next = record.offset + 1
-            event = decode(record.value, record.key, record.timestamp, self._rules.max_future_ms)
-            if isinstance(event, InvalidRecord):
-                self._check_invalid(record, event)
-                self._outcomes.add_click(None, record.offset)
-            else:
-                self._check_event(event, record.offset)
-                self._outcomes.add_click(event, record.offset)
-        self._outcomes.compare()
-
-    def finish(self) -> Report:
-        """The checks that need the whole partition."""
-        self._check_gap(self._scope.end)
-        self.said.check_positions(self._whole)
-        self._check_committed()
-        self._outcomes.finish()
-        return self.report
-
-    @cached_property
-    def _due(self) -> int:
-        """Clicks below this must have a result."""
-        if self._scope.committed is not None:
-            return self._scope.committed
-        return max(self.said.highest, max(self._dead, default=-1)) + 1
-
     def _add_letter(self, letter: DeadLetter, place: str) -> None:
         buried = _Buried(letter.reason, letter.length, letter.sha256)
         before = self._dead.setdefault(letter.origin.offset, buried)
@@ -143,59 +168,98 @@ class PartitionAudit:
             self.report.checks["I1"].fail(f"dead letter {letter.origin} at {place} does not hold the bytes that it claims")
 
     def _check_invalid(self, record: ConsumerRecord, invalid: InvalidRecord) -> None:
-        offset, tally = record.offset, self.report.checks["I1"]
-        self.report.counts["clicks"] += 1
-        tally.checked += 1
+        offset = record.offset
         if self._copies(offset):
-            tally.fail(f"{self._name(offset)} is no event ({invalid.reason}) but has a score")
+            self._fail(offset, "I1", f"{self._name(offset)} is no event ({invalid.reason}) but has a score")
         buried = self._dead.get(offset)
         if buried is None:
             self._missing(offset, f"a dead letter ({invalid.reason})")
         elif buried.reason != invalid.reason.value:
-            tally.fail(f"dead letter {self._name(offset)} says {buried.reason}, should say {invalid.reason}")
+            self._fail(offset, "I1", f"dead letter {self._name(offset)} says {buried.reason}, should say {invalid.reason}")
         elif buried.sha256 != hashlib.sha256(record.value or b"").hexdigest():
-            tally.fail(f"dead letter {self._name(offset)} holds other bytes than the record")
+            self._fail(offset, "I1", f"dead letter {self._name(offset)} holds other bytes than the record")
 
-    def _check_event(self, event: ClickEvent, offset: int) -> None:
-        tally = self.report.checks["I1"]
-        session, outcome = self._fold.apply(event, offset)
-        self.report.counts["clicks"] += 1
-        tally.checked += 1
-        if offset in self._dead:
-            tally.fail(f"{self._name(offset)} is an event but has a dead letter ({self._dead[offset].reason})")
-        copies = self._copies(offset)
-        self.report.checks["I2"].checked += bool(copies)
+    def _check_events(self, events: list[ClickEvent], offsets: list[int]) -> None:
+        for offset in filter(self._dead.__contains__, offsets):
+            told = f"{self._name(offset)} is an event but has a dead letter ({self._dead[offset].reason})"
+            self._fail(offset, "I1", told)
+        at = np.array(offsets) - self._scope.start
+        scored = self.said.scored(at)
+        self.report.checks["I2"].checked += int(scored.sum())
         if not self._whole:
             return
-        if not outcome.changed:
-            self.report.counts["drops"] += 1
-            if copies:
-                tally.fail(f"{self._name(offset)} is dropped by policy ({outcome.value}) but has a score")
+        step = self._fold.fold(events, offsets, encode=self.sample.size > 0)
+        self._check_definition(events, offsets, step)
+        changed = np.zeros(len(events), bool)
+        changed[step.at] = True
+        self.report.counts["drops"] += int((~changed).sum())
+        for number in np.flatnonzero(~changed & scored).tolist():
+            why = _OUTCOMES[step.outcome[number]].value
+            self._fail(offsets[number], "I1", f"{self._name(offsets[number])} is dropped by policy ({why}) but has a score")
+        for number in np.flatnonzero(changed & ~scored).tolist():
+            self._missing(offsets[number], "a score")
+        self._check_scored(events, at, step, scored)
+
+    def _check_scored(
+        self, events: list[ClickEvent], at: npt.NDArray[np.int64], step: Step, scored: npt.NDArray[np.bool_]
+    ) -> None:
+        """Clicks of a batch that have a score, as they should: whether it is theirs."""
+        compared = np.flatnonzero(scored[step.at])  # index among those that changed their session
+        numbers = step.at[compared]  # index among the events
+        self.report.checks["I3"].checked += len(compared)
+        mine = [events[number] for number in numbers.tolist()]
+        mismatches = self.said.mismatches(at[numbers], mine, step.session[compared], step.chain[compared])
+        for number, mismatch in mismatches.items():
+            offset = int(at[numbers[number]]) + self._scope.start
+            self._fail(offset, "I3", f"score {self._name(offset)}: {mismatch}")
+        if self.sample.size and step.inputs is not None:
+            for row, place in zip(compared.tolist(), at[numbers].tolist(), strict=True):
+                maker = self.said.maker_names[self.said.makers[place]]
+                self.sample.offer(place + self._scope.start, maker, _Window(step.inputs, row))
+
+    def _check_definition(self, events: list[ClickEvent], offsets: list[int], step: Step) -> None:
+        """The worker folds in columns as well: the beginning of each partition shows whether that is right."""
+        if self._defined >= DEFINED_CLICKS:
+            self._definition.sessions.clear()
             return
-        if not copies:
-            self._missing(offset, "a score")
-            return
-        binding = self.report.checks["I3"]
-        binding.checked += 1
-        at = offset - self._scope.start
-        mismatch = self.said.mismatch(at, event, session)
-        if mismatch:
-            binding.fail(f"score {self._name(offset)}: {mismatch}")
-        self.sample.offer(offset, self.said.maker_names[self.said.makers[at]], session)
+        self._defined += len(events)
+        rows = {number: row for row, number in enumerate(step.at.tolist())}
+        for number, (event, offset) in enumerate(zip(events, offsets, strict=True)):
+            session, outcome = self._definition.apply(event, offset)
+            row = rows.get(number)
+            if outcome.changed != (row is not None):
+                self._fail(
+                    offset, "I3", f"{self._name(offset)} is {outcome.value} by the definition of a session, but not in columns"
+                )
+            elif row is not None and (int(session.input_hash, 16), session.position) != (step.chain[row], step.position[row]):
+                self._fail(offset, "I3", f"{self._name(offset)} gives another session by its definition than in columns")
 
     def _missing(self, offset: int, what: str) -> None:
-        if self._unfinished is None:
+        if self._unfinished is None or offset < self._unfinished:
             self._unfinished = offset
         if offset < self._due:
-            self.report.checks["I1"].fail(f"{self._name(offset)} has no result, {what} is missing")
+            self._fail(offset, "I1", f"{self._name(offset)} has no result, {what} is missing")
         else:
             self.report.counts["clicks not finished yet"] += 1
 
-    def _check_gap(self, offset: int) -> None:
+    def _check_gaps(self, records: Sequence[ConsumerRecord]) -> None:
         """Between records there may be transaction markers; nothing can be written about them."""
+        after = records[-1].offset + 1
+        if after - self._next == len(records):
+            self._next = after
+            return
+        for record in records:
+            self._check_gap(record.offset)
+            self._next = record.offset + 1
+
+    def _check_gap(self, offset: int) -> None:
         for gone in range(self._next, offset):
             if self._copies(gone) or gone in self._dead:
                 self.report.checks["I1"].fail(f"{self._name(gone)} has a result but is no click")
+
+    def _fail(self, offset: int, check: str, offender: str) -> None:
+        """Note an offender among the clicks under replay: the first in the log is to be named."""
+        self._found.append((offset, check, offender))
 
     def _check_committed(self) -> None:
         if self._scope.committed is None:
@@ -211,3 +275,18 @@ class PartitionAudit:
 
     def _name(self, offset: int) -> str:
         return f"{self._scope}:{offset}"
+
+
+class _Window:
+    """A row of a batch's inputs, taken out when it is asked for."""
+
+    def __init__(self, inputs: ModelInputs, row: int) -> None:
+        self._inputs = inputs
+        self._row = row
+
+    def __call__(self) -> ModelInputs:
+        steps = int(self._inputs.length[self._row, 0])
+        row = slice(self._row, self._row + 1)
+        return ModelInputs(
+            self._inputs.codes[row, :steps].copy(), self._inputs.numbers[row, :steps].copy(), self._inputs.length[row].copy()
+        )

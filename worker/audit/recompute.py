@@ -2,6 +2,7 @@
 
 import random
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,8 +10,7 @@ import numpy as np
 
 from worker.audit.report import Report
 from worker.audit.said import TOLERANCE, Said
-from worker.contract.features import encode_rows
-from worker.contract.session import Session
+from worker.contract.features import CODES, NUMBERS, ModelInputs, padded_steps
 
 #: Scores are on the wire with six digits.
 _ROUNDING = 1e-6
@@ -22,27 +22,27 @@ Maker = tuple[str, str, str]
 
 class _Scored(NamedTuple):
     offset: int
-    rows: bytes
+    window: ModelInputs  # of one session, not padded
 
 
 class Sample:
     """A fair sample of fixed size of all scores that a model made, however many are offered. The same seed, the same sample."""
 
     def __init__(self, size: int, seed: int) -> None:
-        self._size = size
+        self.size = size
         self._random = random.Random(seed)
         self._offered = 0
         self._kept: list[tuple[Maker, _Scored]] = []
 
-    def offer(self, offset: int, maker: Maker, session: Session) -> None:
-        """Take a score into account. The fallback's are left out: it has no version folder of its own."""
-        if self._size == 0 or maker[2] != "model":
+    def offer(self, offset: int, maker: Maker, window: Callable[[], ModelInputs]) -> None:
+        """Take a score into account; `window` gives its inputs. The fallback's are left out: it has no version folder."""
+        if self.size == 0 or maker[2] != "model":
             return
         self._offered += 1
-        if len(self._kept) < self._size:
-            self._kept.append((maker, _Scored(offset, session.rows)))
-        elif (place := self._random.randrange(self._offered)) < self._size:
-            self._kept[place] = (maker, _Scored(offset, session.rows))
+        if len(self._kept) < self.size:
+            self._kept.append((maker, _Scored(offset, window())))
+        elif (place := self._random.randrange(self._offered)) < self.size:
+            self._kept[place] = (maker, _Scored(offset, window()))
 
     def by_maker(self) -> dict[Maker, list[_Scored]]:
         """The sample in order of offset."""
@@ -70,7 +70,7 @@ def recompute(sample: Sample, said: Said, name: str, repository: Path, report: R
 
 
 def _check_batch(session: Any, scored: list[_Scored], said: Said, name: str, version: str, report: Report) -> None:
-    inputs = encode_rows([one.rows for one in scored])
+    inputs = _padded([one.window for one in scored])
     outputs = session.run(_OUTPUTS, inputs._asdict())
     again = np.concatenate([np.asarray(output, np.float32).reshape(len(scored), -1) for output in outputs], axis=1)
     tally = report.checks["I6"]
@@ -79,3 +79,14 @@ def _check_batch(session: Any, scored: list[_Scored], said: Said, name: str, ver
         difference = float(np.abs(again[row] - said.p[one.offset - said.start]).max())
         if not difference <= TOLERANCE + _ROUNDING:
             tally.fail(f"score {name}:{one.offset} differs by {difference:.2g} from what version {version} gives")
+
+
+def _padded(windows: Sequence[ModelInputs]) -> ModelInputs:
+    """Windows of one session each as a batch."""
+    lengths = np.concatenate([window.length for window in windows])
+    steps = padded_steps(int(lengths.max()))
+    codes = np.zeros((len(windows), steps, len(CODES)), np.int32)
+    numbers = np.zeros((len(windows), steps, len(NUMBERS)), np.float32)
+    for row, window in enumerate(windows):
+        codes[row, : window.codes.shape[1]], numbers[row, : window.numbers.shape[1]] = window.codes[0], window.numbers[0]
+    return ModelInputs(codes, numbers, lengths)

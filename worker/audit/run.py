@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from worker.audit.partition import PartitionAudit, Rules, Scope
@@ -18,10 +17,9 @@ from worker.audit.recompute import recompute
 from worker.audit.report import Report
 from worker.contract.features import FeatureSpec
 from worker.errors import ConfigurationError
-from worker.kafka import connection
 from worker.settings import Settings
 from worker.span import bounds, read_span, reader
-from worker.topic import committed_offsets
+from worker.topic import committed_offsets, partition_counts
 
 #: Below this many clicks, starting another process takes longer than it saves.
 _WORTH_A_PROCESS = 200_000
@@ -86,13 +84,9 @@ class _Task(msgspec.Struct, frozen=True):
 async def _partitions(settings: Settings) -> dict[str, int]:
     """Partitions of each topic that there is. Raises ConfigurationError when there are no clicks."""
     topics = settings.topics
-    admin = AIOKafkaAdminClient(**connection(settings.kafka))
-    await admin.start()
-    try:
-        found = await admin.describe_topics([topics.clicks, topics.scores, topics.dead, topics.outcomes, topics.control])
-    finally:
-        await admin.close()
-    partitions = {topic["topic"]: len(topic["partitions"]) for topic in found if topic["partitions"]}
+    partitions = await partition_counts(
+        settings.kafka, [topics.clicks, topics.scores, topics.dead, topics.outcomes, topics.control]
+    )
     if topics.clicks not in partitions:
         raise ConfigurationError(f"there is no topic {topics.clicks}: make it, or set INKLING_TOPICS__CLICKS")
     return partitions
@@ -174,14 +168,13 @@ async def _audit_partition(task: _Task) -> Report:
     partition = PartitionAudit(scope, task.rules, task.options.sample if task.options.model_repository else 0)
     async with reader(task.settings.kafka) as consumer:
         for topic, add in (
-            (topics.scores, partition.add_score),
+            (topics.scores, partition.add_scores),
             (topics.dead, partition.add_dead),
-            (topics.outcomes, partition.add_outcome),
+            (topics.outcomes, partition.add_outcomes),
         ):
             start, end = task.written.get(topic, (0, 0))
             async for records in read_span(consumer, TopicPartition(topic, scope.partition), start, end):
-                for record in records:
-                    add(record)
+                add(records)
         async for records in read_span(consumer, TopicPartition(topics.clicks, scope.partition), scope.start, scope.end):
             partition.replay(records)
     report = partition.finish()

@@ -1,16 +1,17 @@
 """What the scores of one partition say, kept in columns by the offset of their click: about 120 bytes a click."""
 
 from array import array
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 from aiokafka import ConsumerRecord
+from msgspec.structs import astuple
 
 from worker.audit.report import Report
 from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS, ClickEvent
-from worker.contract.session import Session
 
 #: Probabilities of a score: purchase and cart by horizon, churn, next type.
 WIDTH = len(HAZARD_HEADS) * len(HORIZONS) + 1 + len(EVENT_TYPES)
@@ -71,51 +72,70 @@ class Said:
         self._hashes = array("Q", bytes(8 * count))
         self._events = array("q", bytes(8 * count))  # who and when, hashed
 
-    def add(self, record: ConsumerRecord) -> None:
-        """Take a record of the score topic."""
-        place = f"{record.topic}:{record.partition}:{record.offset}"
-        try:
-            score = _decoder.decode(record.value or b"")
-            click, offset_text = score.score_id.rsplit(":", 1)
-            offset, session, input_hash = int(offset_text), _hash64(score.session_id), _hash64(score.input_hash)
-        except (msgspec.DecodeError, UnicodeError, ValueError) as error:
-            self._report.checks["I1"].fail(f"{place} is no score: {error}")
-            return
-        if offset < self.start and click == self._name:
-            self._report.counts["scores of deleted clicks"] += 1
-            return
-        if click != self._name or offset >= self._end:
-            self._report.checks["I1"].fail(f"score {score.score_id} at {place} has no click in this partition")
-            return
-        self._report.counts["scores"] += 1
-        hazards = [msgspec.structs.astuple(hazard) for hazard in (score.scores.purchase, score.scores.cart)]  # type: ignore[attr-defined]
-        p = np.array((*hazards[0], *hazards[1], score.scores.churn, *msgspec.structs.astuple(score.scores.next_type)), np.float32)  # type: ignore[attr-defined]
-        who = _identity(score.event_id, score.visitor_id, score.event_time)
-        maker = self._maker(score.model, score.version, score.path)
-        at = offset - self.start
-        if self.copies[at]:
-            self._compare(at, score, (who, session, input_hash, score.position), maker, p, place)
-            self.copies[at] = min(self.copies[at] + 1, 65_535)
-            return
-        self.highest = max(self.highest, offset)
-        self.copies[at] = 1
-        self.places[at] = record.offset
-        self.makers[at] = maker
-        self.p[at] = p
-        self.sessions[at] = session
-        self.positions[at] = score.position
-        self._hashes[at] = input_hash
-        self._events[at] = who
+    def add(self, records: Sequence[ConsumerRecord]) -> None:
+        """Take records of the score topic."""
+        firsts: list[int] = []
+        probabilities: list[tuple[float, ...]] = []
+        for record in records:
+            try:
+                score = _decoder.decode(record.value or b"")
+                click, _, offset_text = score.score_id.rpartition(":")
+                offset, session, input_hash = int(offset_text), _hash64(score.session_id), _hash64(score.input_hash)
+            except (msgspec.DecodeError, UnicodeError, ValueError) as error:
+                self._report.checks["I1"].fail(f"{_place(record)} is no score: {error}")
+                continue
+            at = offset - self.start
+            if click != self._name or at < 0 or offset >= self._end:
+                self._elsewhere(record, score, offset, click)
+                continue
+            self._report.counts["scores"] += 1
+            p = _probabilities(score)
+            who = _identity(score.event_id, score.visitor_id, score.event_time)
+            maker = self._maker((score.model, score.version, score.path))
+            if self.copies[at]:
+                self._keep(firsts, probabilities)  # the first copy may be among these records
+                self._compare(at, score, (who, session, input_hash, score.position), maker, p, record)
+                self.copies[at] = min(self.copies[at] + 1, 65_535)
+                continue
+            self.copies[at] = 1
+            self.places[at] = record.offset
+            self.makers[at] = maker
+            self.sessions[at] = session
+            self.positions[at] = score.position
+            self._hashes[at] = input_hash
+            self._events[at] = who
+            firsts.append(at)
+            probabilities.append(p)
+        self._keep(firsts, probabilities)
 
-    def mismatch(self, at: int, event: ClickEvent, session: Session) -> str | None:
-        """What of the score at index `at` differs from the click and the replayed session: None if nothing does."""
-        if self._events[at] != _identity(event.event_id, event.visitor_id, event.event_time):
-            return "it is about another event"
-        if self.sessions[at] != int(session.session_id, 16):
-            return f"session {self.sessions[at]:016x} should be {session.session_id}"
-        if self._hashes[at] != int(session.input_hash, 16):
-            return f"input hash {self._hashes[at]:016x} should be {session.input_hash}"
-        return None
+    def scored(self, at: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which of the clicks have a score."""
+        found: npt.NDArray[np.bool_] = np.frombuffer(self.copies, np.uint16)[at] > 0
+        return found
+
+    def mismatches(
+        self,
+        at: npt.NDArray[np.int64],
+        events: Sequence[ClickEvent],
+        sessions: npt.NDArray[np.uint64],
+        hashes: npt.NDArray[np.uint64],
+    ) -> dict[int, str]:
+        """What of the scores at these indices differs from the clicks and their replayed sessions, by place in the arguments."""
+        who = np.array([_identity(event.event_id, event.visitor_id, event.event_time) for event in events], np.int64)
+        said_who, said_sessions, said_hashes = (
+            np.frombuffer(column, kind)[at]
+            for column, kind in ((self._events, np.int64), (self.sessions, np.uint64), (self._hashes, np.uint64))
+        )
+        wrong = np.flatnonzero((said_who != who) | (said_sessions != sessions) | (said_hashes != hashes))
+        found = {}
+        for place in wrong.tolist():
+            if said_who[place] != who[place]:
+                found[place] = "it is about another event"
+            elif said_sessions[place] != sessions[place]:
+                found[place] = f"session {said_sessions[place]:016x} should be {sessions[place]:016x}"
+            else:
+                found[place] = f"input hash {said_hashes[place]:016x} should be {hashes[place]:016x}"
+        return found
 
     def check_positions(self, from_the_start: bool) -> None:
         """I4: in each session the positions of its scores, by offset, are 1, 2, 3 and so on."""
@@ -138,25 +158,56 @@ class Said:
             offset, session = scored[at] + self.start, sessions[at]
             tally.fail(f"score {self._name}:{offset} has position {positions[at]}, not one more than before it in {session:016x}")
 
+    def _keep(self, firsts: list[int], probabilities: list[tuple[float, ...]]) -> None:
+        """Store the probabilities of first copies; both lists are empty afterwards."""
+        if not firsts:
+            return
+        self.p[firsts] = probabilities
+        self.highest = max(self.highest, max(firsts) + self.start)
+        firsts.clear()
+        probabilities.clear()
+
+    def _elsewhere(self, record: ConsumerRecord, score: _Score, offset: int, click: str) -> None:
+        if offset < self.start and click == self._name:
+            self._report.counts["scores of deleted clicks"] += 1
+        else:
+            self._report.checks["I1"].fail(f"score {score.score_id} at {_place(record)} has no click in this partition")
+
     def _compare(
-        self, at: int, score: _Score, identity: tuple[int, int, int, int], maker: int, p: npt.NDArray[np.float32], place: str
+        self,
+        at: int,
+        score: _Score,
+        identity: tuple[int, int, int, int],
+        maker: int,
+        p: tuple[float, ...],
+        record: ConsumerRecord,
     ) -> None:
         self._report.counts["score copies"] += 1
         if identity != (self._events[at], self.sessions[at], self._hashes[at], self.positions[at]):
-            self._report.checks["I2"].fail(f"score {score.score_id} at {place} differs from its first copy")
+            self._report.checks["I2"].fail(f"score {score.score_id} at {_place(record)} differs from its first copy")
         elif maker != self.makers[at]:
             # The model was back, or another version was pinned, when the click was scored again.
             self._report.counts["score copies of another version or path"] += 1
-        elif float(np.abs(p - self.p[at]).max()) > TOLERANCE:
-            self._report.checks["I2"].fail(f"score {score.score_id} at {place} has other probabilities than its first copy")
+        elif float(np.abs(np.array(p, np.float32) - self.p[at]).max()) > TOLERANCE:
+            told = f"score {score.score_id} at {_place(record)} has other probabilities than its first copy"
+            self._report.checks["I2"].fail(told)
 
-    def _maker(self, model: str, version: str, path: str) -> int:
-        name = (model, version, path)
+    def _maker(self, name: tuple[str, str, str]) -> int:
         number = self._makers.get(name)
         if number is None:
             number = self._makers[name] = len(self.maker_names)
             self.maker_names.append(name)
         return number
+
+
+def _place(record: ConsumerRecord) -> str:
+    return f"{record.topic}:{record.partition}:{record.offset}"
+
+
+def _probabilities(score: Any) -> tuple[float, ...]:
+    """[WIDTH] in the order of `Said.p`."""
+    said = score.scores
+    return (*astuple(said.purchase), *astuple(said.cart), said.churn, *astuple(said.next_type))
 
 
 def _hash64(text: str) -> int:

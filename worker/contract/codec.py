@@ -42,6 +42,8 @@ def decode(value: bytes | None, key: bytes | None, timestamp_ms: int, max_future
             else InvalidRecord(Reason.NULL_KEY, "the record has no key, so its visitor's order is lost")
         )
     try:
+        if not value.isascii():
+            value.decode()  # msgspec does not look at the names of unknown fields
         event = _decoder.decode(value)
     except msgspec.ValidationError as error:
         return _invalid_event(str(error))
@@ -101,10 +103,6 @@ def _invalid_event(message: str) -> InvalidRecord:
 
 
 def _syntax_reason(value: bytes, message: str) -> Reason:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return Reason.BAD_ENCODING
     if "surrogate" in message or _lone_surrogate.search(value):
         return Reason.BAD_ENCODING
     return Reason.NOT_JSON

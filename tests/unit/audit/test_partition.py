@@ -1,7 +1,7 @@
 """The checker passes what a faithful worker writes, and finds and names every way of getting it wrong."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -14,6 +14,7 @@ from worker.audit.report import Report
 from worker.contract.codec import encode
 from worker.contract.events import EVENT_TYPES, HORIZONS, ClickEvent, OutcomeEvent, ScoreEvent
 from worker.contract.session import SessionPolicy
+from worker.contract.slab import Slab, Step
 from worker.dead import Origin
 from worker.labels import OUTCOMES_PER_SCORE, PROGRESS_HEADER, Progress
 from worker.settings import Settings, TopicSettings
@@ -38,9 +39,8 @@ class World:
     def audit(self, start: int = 0) -> Report:
         scope = Scope("clicks", 0, start, len(self.clicks), self.committed)
         audit = PartitionAudit(scope, Rules(SPEC, SessionPolicy(), 86_400_000), 0)
-        for add, records in ((audit.add_score, self.scores), (audit.add_dead, self.dead), (audit.add_outcome, self.outcomes)):
-            for offset, record in enumerate(records):
-                add(_record(record.topic, offset, record.key, record.value, record.headers))
+        for add, records in ((audit.add_scores, self.scores), (audit.add_dead, self.dead), (audit.add_outcomes, self.outcomes)):
+            add([_record(w.topic, offset, w.key, w.value, w.headers) for offset, w in enumerate(records)])
         for first in range(start, len(self.clicks), 7):
             audit.replay(self.clicks[first : first + 7])
         return audit.finish()
@@ -101,6 +101,24 @@ def test_a_faithful_worker_passes(world: World) -> None:
     }  # fmt: skip
     assert scored == clicks - 2
     assert report.counts == {"clicks": clicks, "scores": scored, "dead letters": 1, "drops": 1, "outcomes": len(world.outcomes)}
+
+
+def test_an_error_in_the_columns_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the worker makes the same error: the definition of a session is asked as well."""
+    fold = Slab.fold
+
+    def wrong(self: Slab, events: Sequence[ClickEvent], offsets: Sequence[int], encode: bool = True) -> Step:
+        step = fold(self, events, offsets, encode)
+        if 4 in offsets:
+            step.chain[list(offsets).index(4)] = 0
+        return step
+
+    monkeypatch.setattr(Slab, "fold", wrong)
+    world.scores[4] = world.score(4, input_hash="0" * 16)
+    report = world.audit()
+    assert {name: tally.first for name, tally in report.checks.items() if tally.failed} == {
+        "I3": "clicks:0:4 gives another session by its definition than in columns"
+    }
 
 
 def test_copies_after_a_crash_pass(world: World) -> None:

@@ -1,6 +1,7 @@
 """Scores are computed again by the version that they name, and differences are found."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from worker.audit.said import Said
 from worker.contract.codec import encode
 from worker.contract.events import EVENT_TYPES, HORIZONS, ClickEvent, ScoreEvent
 from worker.contract.features import FeatureSpec
+from worker.contract.features import encode as encode_sessions
 from worker.contract.fold import Fold
 from worker.contract.session import SessionPolicy
 
@@ -59,8 +61,8 @@ def _scored(count: int, wrong: int | None = None) -> tuple[Sample, Said, Report]
                 "next_type": dict.fromkeys(EVENT_TYPES, p),
             },
         )  # fmt: skip
-        said.add(ConsumerRecord("s", 0, offset, 0, 0, b"v", encode(score), None, 0, 0, ()))
-        sample.offer(offset, _MAKER, session)
+        said.add([ConsumerRecord("s", 0, offset, 0, 0, b"v", encode(score), None, 0, 0, ())])
+        sample.offer(offset, _MAKER, partial(encode_sessions, [session]))
     assert report.ok, report.checks
     return sample, said, report
 
@@ -91,7 +93,7 @@ def test_the_sample_is_bounded_and_fair() -> None:
     assert min(offsets) < 25 < max(offsets)
     fallback = Sample(10, 1)
     session, _ = Fold(FeatureSpec(), SessionPolicy()).apply(ClickEvent("e", 1_700_000_000_000, "v", "view"), 0)
-    fallback.offer(0, ("intent", "3", "fallback"), session)
+    fallback.offer(0, ("intent", "3", "fallback"), partial(encode_sessions, [session]))
     assert fallback.by_maker() == {}
 
 

@@ -1,6 +1,7 @@
 """Decoding: every record becomes an event or a dead letter with its one reason, and nothing raises."""
 
 import json
+import random
 from typing import Any
 
 import msgspec
@@ -9,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.corpus import MAX_FUTURE_MS, BadRecord, OddRecord, bad_records, odd_records
+from tests.corpus.stories import stories
+from tests.corpus.wire import wire_records
 from worker.contract.codec import MAX_EVENT_TIME_MS, MIN_EVENT_TIME_MS, decode, encode
 from worker.contract.events import EVENT_TYPES, ClickEvent, InvalidRecord, Reason
 
@@ -37,10 +40,30 @@ def test_odd_record_is_an_event(odd: OddRecord) -> None:
     assert isinstance(decode(odd.value, odd.key, NOW_MS, MAX_FUTURE_MS), ClickEvent)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_drawn_variants_are_told_apart_as_well(seed: int) -> None:
+    """Whatever event a variant stands in, and whatever is drawn for it, it gets its one reason, or is an event."""
+    dice = random.Random(seed)
+    told = [(case, case.reason) for case in bad_records(NOW_MS, dice, large=seed == 0)]
+    told += [(case, case.reason) for case in wire_records(NOW_MS, dice)]
+    told += [(case, None) for case in odd_records(NOW_MS, dice, large=seed == 0)]
+    wrong = [(case, decode(case.value, case.key, NOW_MS, MAX_FUTURE_MS), reason) for case, reason in told]
+    assert [(case, made) for case, made, reason in wrong if getattr(made, "reason", None) is not reason] == []
+
+
+def test_stories_are_events() -> None:
+    """What is odd about them is their order."""
+    told = [record for story in stories(NOW_MS, random.Random(0)) for record in story.records]
+    assert [value for key, value in told if not isinstance(decode(value, key, NOW_MS, MAX_FUTURE_MS), ClickEvent)] == []
+
+
 def test_corpus_covers_every_reason() -> None:
-    """No reason is without a bad record, and there are at least 40 classes."""
+    """No reason is without a bad record, and there are at least 90 classes, of which 60 are bad."""
+    dice = random.Random(0)
     assert {bad.reason for bad in BAD} == set(Reason)
-    assert len({bad.kind for bad in BAD}) >= 40
+    assert len({bad.kind for bad in BAD}) >= 60
+    odd = [case.kind for cases in (odd_records(NOW_MS), stories(NOW_MS, dice), wire_records(NOW_MS, dice)) for case in cases]
+    assert len({bad.kind for bad in BAD} | set(odd)) >= 90
 
 
 def test_details_are_short_lines_without_the_records_content() -> None:
