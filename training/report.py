@@ -34,9 +34,15 @@ def report(events: JudgedEvents, p: Doubles, baseline: Doubles, seed: int = 0) -
 
     `baseline` [n] is another model's probability of the same events; "minus_baseline" has the paired differences.
     """
+    return reports(events, {"p": p, "baseline": baseline}, "baseline", seed)["p"]
+
+
+def reports(events: JudgedEvents, p: dict[str, Doubles], against: str, seed: int = 0) -> dict[str, dict[str, dict[str, Any]]]:
+    """`report` of each of several models, all against that of one name."""
     whole = np.ones(len(events.label), bool)
     parts = {"all": whole} | {str(k): events.position == k for k in POSITIONS} | events.kinds
-    return {name: _part(events, at, p, baseline, seed) for name, at in parts.items()}
+    by_part = {name: _part(events, at, p, against, seed) for name, at in parts.items()}
+    return {model: {name: part[model] for name, part in by_part.items()} for model in p}
 
 
 def decisions(events: JudgedEvents, p: Doubles, baseline: Doubles, seed: int = 0) -> dict[str, dict[str, Any]]:
@@ -59,34 +65,41 @@ def _at(draws: Draws, events: JudgedEvents, p: Doubles, chosen: Chosen) -> Measu
     return draws.measure(partial(at_threshold, label, judged, chosen.threshold))
 
 
-def _part(events: JudgedEvents, at: Bools, p: Doubles, baseline: Doubles, seed: int) -> dict[str, Any]:
+def _part(events: JudgedEvents, at: Bools, p: dict[str, Doubles], against: str, seed: int) -> dict[str, dict[str, Any]]:
     session, label = events.session[at], events.label[at]
-    part: dict[str, Any] = {
+    about: dict[str, Any] = {
         "events": len(label),
         "sessions": len(np.unique(session)),
         "positives": int(label.sum()),
         "prevalence": float(label.mean()) if len(label) else None,
     }
     if not 0 < label.sum() < len(label):
-        return part
+        return dict.fromkeys(p, about)
     draws = Draws(session, seed)
-    mine, theirs = (draws.measure(partial(figures, label, each[at])) for each in (p, baseline))
-    part |= intervals(mine)
-    part["ece_floor"] = ece_floor(draws, p[at], seed)
-    part["minus_baseline"] = less(mine, theirs)
-    if events.truth is not None:
-        part["bayes"] = _bayes(draws, label, events.truth[at], mine, theirs)
-    return part
-
-
-def _bayes(draws: Draws, label: Ints, truth: Doubles, mine: Measured, theirs: Measured) -> dict[str, Any]:
-    """How much of what can be known was known: 1 for the exact probabilities, 0 for the best constant."""
-    best = draws.measure(lambda w: {"exact": w @ log_losses(label, truth) / w.sum(axis=1), "none": prevalence_loss(label, w)})
-    shares = [(best["none"] - each["log_loss"]) / (best["none"] - best["exact"]) for each in (mine, theirs)]
+    measured = {name: draws.measure(partial(figures, label, each[at])) for name, each in p.items()}
+    bayes = {} if events.truth is None else _bayes(draws, label, events.truth[at], measured, against)
     return {
-        "log_loss": interval(best["exact"]),
-        "log_loss_of_prevalence": interval(best["none"]),
-        "skill_share": interval(shares[0]),
-        "minus_exact": interval(mine["log_loss"] - best["exact"]),
-        "minus_baseline": interval(shares[0] - shares[1]),
+        name: about
+        | intervals(measured[name])
+        | {"ece_floor": ece_floor(draws, p[name][at], seed), "minus_baseline": less(measured[name], measured[against])}
+        | bayes.get(name, {})
+        for name in p
+    }
+
+
+def _bayes(draws: Draws, label: Ints, truth: Doubles, measured: dict[str, Measured], against: str) -> dict[str, dict[str, Any]]:
+    """How much of what can be known each model knew: 1 for the exact probabilities, 0 for the best constant."""
+    best = draws.measure(lambda w: {"exact": w @ log_losses(label, truth) / w.sum(axis=1), "none": prevalence_loss(label, w)})
+    share = {name: (best["none"] - each["log_loss"]) / (best["none"] - best["exact"]) for name, each in measured.items()}
+    return {
+        name: {
+            "bayes": {
+                "log_loss": interval(best["exact"]),
+                "log_loss_of_prevalence": interval(best["none"]),
+                "skill_share": interval(share[name]),
+                "minus_exact": interval(each["log_loss"] - best["exact"]),
+                "minus_baseline": interval(share[name] - share[against]),
+            }
+        }
+        for name, each in measured.items()
     }

@@ -54,7 +54,7 @@ class Popularity:
         self._constant = Prevalence()
         self._constant.fit(log, seed)
         self._learn(earlier)
-        self._correction = LateCorrection(self._rate(later), later.purchase, prior(log.purchase))
+        self._correction = LateCorrection(self._rate(later), later, prior(log.purchase))
         self._learn(log)
         self._popular = most_popular(log.item, log.items)
 

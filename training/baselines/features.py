@@ -29,7 +29,7 @@ FEATURES: tuple[str, ...] = (
     *(f"same_{name}" for name in _SAME),
     *(f"so_far_{name}" for name in EVENT_TYPES),
     "items_so_far", "categories_so_far", "mean_log_gap", "mean_log_price", "relative_price",
-    "hour_sin", "hour_cos", "weekday_sin", "weekday_cos",
+    "hour_sin", "hour_cos",
 )  # fmt: skip
 
 
@@ -111,7 +111,9 @@ def _distinct(number: Ints, start: Ints, session: Ints) -> npt.NDArray[np.float6
 
 
 def _clock(codes: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-    """[N, 4]: hour and weekday as points on circles, so that midnight is near eleven."""
+    """[N, 2]: the hour as a point on a circle, so that midnight is near eleven.
+
+    Not the weekday: a log of a few weeks sees each too seldom to tell its effect from chance.
+    """
     hour = codes[:, CODES.index("hour")] * (2 * math.pi / 24)
-    weekday = codes[:, CODES.index("weekday")] * (2 * math.pi / 7)
-    return np.stack([np.sin(hour), np.cos(hour), np.sin(weekday), np.cos(weekday)], axis=1)
+    return np.stack([np.sin(hour), np.cos(hour)], axis=1)

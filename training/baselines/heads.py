@@ -12,6 +12,7 @@ from training.forecast import LISTED
 from training.history import Ints
 from training.labels import UNKNOWN
 from training.metrics.draws import Doubles
+from training.session_log import SessionLog
 
 _MAX_STEPS = 300
 #: Rows taken at random where there are more: a few hundred weights need no more.
@@ -85,8 +86,9 @@ class LateCorrection:
 
     _STRENGTH = 1.0
 
-    def __init__(self, score: Doubles, label: npt.NDArray[Any], prior_p: float) -> None:
-        """score [N] in (0, 1), label [N] with 1, 0 or UNKNOWN, of the later sessions; `prior_p` is the share among all."""
+    def __init__(self, score: Doubles, later: SessionLog, prior_p: float) -> None:
+        """score [N] in (0, 1), of the later sessions; `prior_p` is the share of purchases in the whole log."""
+        label = later.purchase
         self._prior = prior_p
         self._center, self._slope, self._shift = 0.0, 0.0, 0.0
         known = label != UNKNOWN
@@ -94,7 +96,9 @@ class LateCorrection:
             return
         odds = log_odds(score[known])
         self._center = float(odds.mean())
-        fitted = LogisticRegression(C=1 / self._STRENGTH).fit((odds - self._center)[:, None], label[known])
+        # The events of a session share their fate: together they count as one.
+        weight = np.full(len(odds), later.sessions / len(later))
+        fitted = LogisticRegression(C=1 / self._STRENGTH).fit((odds - self._center)[:, None], label[known], weight)
         if fitted.coef_[0, 0] > 0:
             self._slope = float(fitted.coef_[0, 0])
             self._shift = float(fitted.intercept_[0]) - float(log_odds(np.array([self._prior]))[0])

@@ -1,11 +1,13 @@
 """All baselines by name."""
 
 from collections.abc import Callable
+from functools import partial
 
 from training.baselines.base import Baseline
 from training.baselines.counting import Markov, Popularity, Prevalence
 from training.baselines.linear import Logistic
 from training.baselines.neighbours import SessionKNN
+from training.baselines.networks import SessionNetwork, cnn, gru, lstm, mlp
 from training.baselines.trees import LightGBM
 from training.compare import Learner
 from training.forecast import Forecast
@@ -18,6 +20,10 @@ BASELINES: dict[str, Callable[[], Baseline]] = {
     "markov": Markov,
     "logistic": Logistic,
     "lightgbm": LightGBM,
+    "mlp": partial(SessionNetwork, mlp),
+    "cnn": partial(SessionNetwork, cnn),
+    "gru": partial(SessionNetwork, gru),
+    "lstm": partial(SessionNetwork, lstm),
     "session_knn": SessionKNN,
 }
 

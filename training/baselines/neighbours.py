@@ -31,7 +31,7 @@ class SessionKNN:
         """See `Baseline`."""
         earlier, later = log.split(LEARNED_SHARE)
         self._learn(earlier)
-        self._correction = LateCorrection(self._bought(later), later.purchase, prior(log.purchase))
+        self._correction = LateCorrection(self._bought(later), later, prior(log.purchase))
         self._learn(log)
         self._popular = most_popular(log.item, log.items)
 

@@ -19,7 +19,7 @@ from training.history import fold_log
 from training.labels import UNKNOWN
 from training.metrics.draws import Bools, Doubles
 from training.read import EventFiles
-from training.report import JudgedEvents, decisions, report
+from training.report import JudgedEvents, decisions, reports
 from training.session_log import SessionLog, session_log
 from worker.contract.features import NUMBERS, FeatureSpec
 from worker.contract.session import SessionPolicy
@@ -102,26 +102,26 @@ def leaderboard(task: Task, entries: Sequence[str], against: str, seed: int, tel
     for name in dict.fromkeys((against, *entries)):
         tell(f"{name}: learning")
         forecasts[name], seconds[name] = _run(name, task, seed)
-    events = task.events()
-    document: dict[str, Any] = {
+    tell("judging")
+    events, judged, theirs = task.events(), task.judged, forecasts[against]
+    p = {name: forecasts[name].purchase[judged] for name in BASELINES if name in forecasts}
+    purchase = reports(events, p, against, seed)
+    return {
         "until_ms": task.until_ms,
         "seed": seed,
         "against": against,
         "train": _size(task.train),
         "test": _size(task.test),
-        "entries": {},
+        "entries": {
+            name: {
+                "seconds": seconds[name],
+                "purchase": purchase[name],
+                **decisions(events, p[name], p[against], seed),
+                "next": next_figures(task.test, forecasts[name], theirs, seed),
+            }
+            for name in p
+        },
     }
-    theirs = forecasts[against]
-    for name in (each for each in BASELINES if each in forecasts):
-        tell(f"{name}: judging")
-        mine, p, q = forecasts[name], forecasts[name].purchase[task.judged], theirs.purchase[task.judged]
-        document["entries"][name] = {
-            "seconds": seconds[name],
-            "purchase": report(events, p, q, seed),
-            **decisions(events, p, q, seed),
-            "next": next_figures(task.test, mine, theirs, seed),
-        }
-    return document
 
 
 def _run(name: str, task: Task, seed: int) -> tuple[Forecast, dict[str, float]]:
