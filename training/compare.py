@@ -1,7 +1,5 @@
 """A version judged on the events of a file, against a constant, another version or a baseline that learns from the same file."""
 
-import gzip
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from training.metrics.draws import Bools, Doubles
 from training.read import EventFiles
 from training.report import JudgedEvents, decisions, report
 from training.session_log import SessionLog, session_log
+from training.truth_file import read_truth
 from training.version import LoadedVersion
 from training.version_forecast import forecast_of
 from worker.contract.events import HORIZONS
@@ -173,14 +172,7 @@ def _newest(history: History) -> int:
 
 def _exact(path: Path, names: EventNames, number: Ints) -> Doubles:
     """Probabilities [n] of the events by a truth file. Raises ConfigurationError when it lacks one or cannot be read."""
-    exact: dict[str, float] = {}
-    try:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
-            for line in file:
-                row = json.loads(line)
-                exact[row["event_id"]] = float(row["p"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise ConfigurationError(f"{path}: no truth file ({error}); give what `inkling simulate --truth` wrote") from error
+    exact = read_truth(path)
     assert names.event_ids is not None
     try:
         return np.array([exact[names.event_ids[k]] for k in number], np.float64)

@@ -1,6 +1,7 @@
 """`inkling evaluate`: how good a version is, in figures with intervals."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from training.compare import Learner
     from training.version import LoadedVersion
 
+#: Columns where there is no terminal to say how many fit.
+_WIDE = 200
 _PREVALENCE = "prevalence"
 _FIGURES = (("ROC AUC", "roc_auc"), ("PR AUC", "pr_auc"), ("log-loss", "log_loss"), ("Brier", "brier"), ("ECE", "ece"))
 
@@ -58,8 +61,7 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(document, allow_nan=False))
         return
-    for table in _tables(document):
-        Console().print(table)
+    print_tables(_tables(document))
 
 
 def _baseline(name: str, seed: int) -> "LoadedVersion | tuple[str, Learner] | None":
@@ -102,6 +104,15 @@ def _tables(document: dict[str, Any]) -> list[Table]:
             if isinstance(value, list):
                 more.add_row(f"{part}: {name}", shown(value), shown(figures.get("minus_baseline", {}).get(name)))
     return [table, more]
+
+
+def print_tables(tables: Iterable[Table]) -> None:
+    """On stdout; in a file or a pipe as wide as they need to be."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDE)
+    for table in tables:
+        console.print(table)
 
 
 def shown(interval: list[float] | None) -> str:

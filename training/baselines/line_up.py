@@ -4,10 +4,15 @@ from collections.abc import Callable
 from functools import partial
 
 from training.baselines.base import Baseline
+from training.baselines.bayes import BayesianNetwork
 from training.baselines.counting import Markov, Popularity, Prevalence
+from training.baselines.item2vec import Item2Vec
+from training.baselines.item_graph import Attention, Convolution, ItemGraph
 from training.baselines.linear import Logistic
+from training.baselines.masked_items import MaskedItems
 from training.baselines.neighbours import SessionKNN
 from training.baselines.networks import SessionNetwork, cnn, gru, lstm, mlp
+from training.baselines.transformer import SessionTransformer
 from training.baselines.trees import LightGBM
 from training.compare import Learner
 from training.forecast import Forecast
@@ -18,13 +23,19 @@ BASELINES: dict[str, Callable[[], Baseline]] = {
     "prevalence": Prevalence,
     "popularity": Popularity,
     "markov": Markov,
+    "bayes_net": BayesianNetwork,
     "logistic": Logistic,
     "lightgbm": LightGBM,
     "mlp": partial(SessionNetwork, mlp),
     "cnn": partial(SessionNetwork, cnn),
     "gru": partial(SessionNetwork, gru),
     "lstm": partial(SessionNetwork, lstm),
+    "masked_items": MaskedItems,
+    "item2vec": Item2Vec,
+    "graph_gcn": partial(ItemGraph, Convolution),
+    "graph_gat": partial(ItemGraph, Attention),
     "session_knn": SessionKNN,
+    "transformer": SessionTransformer,
 }
 
 

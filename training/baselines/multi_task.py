@@ -13,10 +13,11 @@ from training.baselines.heads import MOST_CLASSES, prior, shares, to_classes
 from training.forecast import LISTED, Forecast
 from training.history import Ints
 from training.labels import UNKNOWN
+from training.metrics.draws import Doubles
 from training.session_log import NEXT_TYPES, SessionLog
 
 #: What each task's loss counts. What comes next is seen after every event and keeps a network from learning buyers by heart.
-_WEIGHTS = {"purchase": 1.0, "type": 1.0, "category": 0.3, "item": 0.3}
+_WEIGHTS = {"purchase": 1.0, "type": 1.0, "category": 0.3, "item": 1.0}
 
 
 class Targets(NamedTuple):
@@ -49,9 +50,9 @@ class Schedule:
     """How long and how fast a network is trained. A step takes about `batch` events, fewer in a small log."""
 
     epochs: int = 8
-    batch: int = 1024
+    batch: int = 512
     min_steps_an_epoch: int = 40
-    learning_rate: float = 3e-3
+    learning_rate: float = 5e-3
     weight_decay: float = 0.05
 
     def batch_for(self, events: int) -> int:
@@ -66,22 +67,25 @@ class Heads(nn.Module):
         super().__init__()
         self.purchase = nn.Linear(width, 1)
         self.next_type = nn.Linear(width, NEXT_TYPES)
-        self.category = nn.Linear(width, sizes.classes)
+        self.category = nn.Linear(width, sizes.classes) if sizes.classes else None
         self.query = nn.Linear(width, item_width)
         counts = np.bincount(log.item[log.item != UNKNOWN], minlength=sizes.items) + 1.0
         self.item_bias = nn.Parameter(torch.from_numpy(np.log(counts / counts.sum())).float())
         with torch.no_grad():
             p = prior(log.purchase)
-            for layer, bias in (
-                (self.purchase, np.array([np.log(p / (1 - p))])),
-                (self.next_type, np.log(shares(log.next_type, NEXT_TYPES))),
-                (self.category, np.log(shares(to_classes(log.next_category, sizes.classes), sizes.classes))),
-            ):
-                layer.weight.zero_()
-                layer.bias.copy_(torch.from_numpy(bias))
+            _start(self.purchase, np.array([np.log(p / (1 - p))]))
+            _start(self.next_type, np.log(shares(log.next_type, NEXT_TYPES)))
+            if self.category is not None:
+                _start(self.category, np.log(shares(to_classes(log.next_category, sizes.classes), sizes.classes)))
 
     def forward(self, hidden: Tensor) -> Outputs:
-        return Outputs(self.purchase(hidden)[:, 0], self.next_type(hidden), self.category(hidden), self.query(hidden))
+        category = hidden[:, :0] if self.category is None else self.category(hidden)
+        return Outputs(self.purchase(hidden)[:, 0], self.next_type(hidden), category, self.query(hidden))
+
+
+def _start(layer: nn.Linear, bias: Doubles) -> None:
+    layer.weight.zero_()
+    layer.bias.copy_(torch.from_numpy(bias))
 
 
 def sizes_of(log: SessionLog) -> Sizes:

@@ -140,7 +140,7 @@ class _Network(nn.Module):
         self.items = nn.Embedding(sizes.items + 1, _ITEM_WIDTH)
         self.categories = nn.Embedding(log.categories + 1, _CATEGORY_WIDTH)
         for table in (self.items, self.categories):
-            nn.init.normal_(table.weight, std=0.05)
+            nn.init.normal_(table.weight, std=0.15)
         self.enter = nn.Linear(len(FEATURES) + _ITEM_WIDTH + _CATEGORY_WIDTH, _WIDTH)
         self.encoder = encoder
         self.norm = nn.LayerNorm(_WIDTH)
