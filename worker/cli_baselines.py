@@ -4,53 +4,16 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from worker.cli_evaluate import print_tables, shown
+from worker.cli_evaluate import print_tables
 from worker.cli_learning import report_invalid
 from worker.errors import ConfigurationError
 from worker.settings import Settings
-
-#: Columns of the tables: title, and where in an entry the figure is; {} is the name of the entry that differences are to.
-_TABLES: tuple[tuple[str, tuple[tuple[str, tuple[str, ...]], ...]], ...] = (
-    (
-        "Is a purchase ahead in the session?",
-        (
-            ("ROC AUC", ("purchase", "all", "roc_auc")),
-            ("at first event", ("purchase", "1", "roc_auc")),
-            ("PR AUC", ("purchase", "all", "pr_auc")),
-            ("log-loss", ("purchase", "all", "log_loss")),
-            ("log-loss less {}", ("purchase", "all", "minus_baseline", "log_loss")),
-            ("share of skill", ("purchase", "all", "bayes", "skill_share")),
-        ),
-    ),
-    (
-        "How far can its probability be relied on, and acted on?",
-        (
-            ("Brier", ("purchase", "all", "brier")),
-            ("ECE", ("purchase", "all", "ece")),
-            ("its floor", ("purchase", "all", "ece_floor")),
-            ("F1", ("threshold", "f1")),
-            ("buyers recognised", ("earliness", "recognised")),
-            ("by event 2", ("earliness", "recognised_by_2")),
-        ),
-    ),
-    (
-        "What comes next? (log-losses in nats, lists of items)",
-        (
-            ("type or end", ("next", "type_or_end", "log_loss")),
-            ("type", ("next", "type", "log_loss")),
-            ("category", ("next", "category", "log_loss")),
-            ("item R@20", ("next", "item", "recall@20")),
-            ("item MRR@20", ("next", "item", "mrr@20")),
-            ("seconds to fit", ("seconds", "fit")),
-        ),
-    ),
-)
 
 
 def baselines(
@@ -72,6 +35,7 @@ def baselines(
     """Fit every technique to the earlier part of a file and judge it by the later part, with intervals of 95%."""
     from training.baselines.line_up import BASELINES
     from training.baselines.protocol import leaderboard, make_task
+    from training.baselines.tables import tables
     from training.read import EventFiles
     from training.truth_file import read_truth
     from worker.contract.features import FeatureSpec
@@ -105,27 +69,14 @@ def baselines(
         return
     about = "{sessions:,} sessions, {events:,} events, {buyers:,} buyers"
     typer.echo(f"learned from {about.format(**document['train'])}; judged by {about.format(**document['test'])}")
-    print_tables(_tables(document))
+    print_tables(_table(*table) for table in tables(document))
 
 
-def _tables(document: dict[str, Any]) -> Iterator[Table]:
-    for title, columns in _TABLES:
-        cells = {
-            column.format(document["against"]): [_cell(entry, path) for entry in document["entries"].values()]
-            for column, path in columns
-        }
-        told = {column: values for column, values in cells.items() if any(values)}
-        table = Table("", *told, title=title)
-        for name, *row in zip(document["entries"], *told.values(), strict=True):
-            table.add_row(name, *row)
-        yield table
-
-
-def _cell(entry: dict[str, Any], path: tuple[str, ...]) -> str:
-    value: Any = entry
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return shown(value) if isinstance(value, list) or value is None else f"{value:.4g}"
+def _table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
+    table = Table(*columns, title=title)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csgraph
 
-from training.baselines.counting import LEARNED_SHARE
+from training.baselines.corrected import LEARNED_SHARE
 from training.baselines.features import FEATURES, features
 from training.baselines.heads import LateCorrection, prior, shares
 from training.forecast import Forecast

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from training.baselines.corrected import LEARNED_SHARE
 from training.baselines.heads import (
     MOST_CLASSES,
     LateCorrection,
@@ -22,8 +23,6 @@ from training.session_log import NEXT_TYPES, SessionLog
 from worker.contract.events import EVENT_TYPES
 from worker.contract.features import NUMBERS
 
-#: The share of the sessions, the earlier ones, that scores learn from before they are corrected on the others.
-LEARNED_SHARE = 0.8
 _CHUNK = 2048
 
 

@@ -95,7 +95,7 @@ class ItemGraph:
     """Vectors of items, spread over the graph, say of a session's last items what comes next and whether a purchase does."""
 
     def __init__(self, layer: Callable[[Edges], nn.Module], schedule: Schedule | None = None) -> None:
-        self._layer, self._schedule = layer, schedule or Schedule()
+        self._layer, self._schedule = layer, schedule or Schedule(epochs=5, batch=1024)
 
     def fit(self, log: SessionLog, seed: int) -> None:
         """See `Baseline`."""

@@ -5,6 +5,7 @@ from functools import partial
 
 from training.baselines.base import Baseline
 from training.baselines.bayes import BayesianNetwork
+from training.baselines.corrected import Corrected
 from training.baselines.counting import Markov, Popularity, Prevalence
 from training.baselines.item2vec import Item2Vec
 from training.baselines.item_graph import Attention, Convolution, ItemGraph
@@ -30,10 +31,10 @@ BASELINES: dict[str, Callable[[], Baseline]] = {
     "cnn": partial(SessionNetwork, cnn),
     "gru": partial(SessionNetwork, gru),
     "lstm": partial(SessionNetwork, lstm),
-    "masked_items": MaskedItems,
-    "item2vec": Item2Vec,
-    "graph_gcn": partial(ItemGraph, Convolution),
-    "graph_gat": partial(ItemGraph, Attention),
+    "masked_items": partial(Corrected, MaskedItems),
+    "item2vec": partial(Corrected, Item2Vec),
+    "graph_gcn": partial(Corrected, partial(ItemGraph, Convolution)),
+    "graph_gat": partial(Corrected, partial(ItemGraph, Attention)),
     "session_knn": SessionKNN,
     "transformer": SessionTransformer,
 }

@@ -40,7 +40,7 @@ class MaskedItems:
     """Items and types of a session's last events, then a mask whose hidden state says everything of what is ahead."""
 
     def __init__(self, schedule: Schedule | None = None) -> None:
-        self._schedule = schedule or Schedule(epochs=6)
+        self._schedule = schedule or Schedule(epochs=4, min_steps_an_epoch=30)
 
     def fit(self, log: SessionLog, seed: int) -> None:
         """See `Baseline`."""

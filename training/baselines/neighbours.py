@@ -6,7 +6,7 @@ The next item comes from what similar sessions looked at; the purchase from how 
 import numpy as np
 from scipy import sparse
 
-from training.baselines.counting import LEARNED_SHARE
+from training.baselines.corrected import LEARNED_SHARE
 from training.baselines.heads import LateCorrection, in_chunks, most_popular, prior, top_items
 from training.forecast import LISTED, Forecast
 from training.history import Ints
@@ -24,6 +24,8 @@ class SessionKNN:
     CANDIDATES = 1000
     #: Items further back in the session do not count.
     LAST = 10
+    #: Where the item at hand follows itself less often than this, it is not listed.
+    _REPEATED = 0.01
     #: Neighbours that the overall rate is worth when theirs is smoothed towards it.
     _PRIOR_NEIGHBOURS = 20.0
 
@@ -34,6 +36,8 @@ class SessionKNN:
         self._correction = LateCorrection(self._bought(later), later, prior(log.purchase))
         self._learn(log)
         self._popular = most_popular(log.item, log.items)
+        known = (log.next_item != UNKNOWN) & (log.item != UNKNOWN)
+        self._repeats = bool((log.next_item == log.item)[known].mean() >= self._REPEATED) if known.any() else False
 
     def predict(self, log: SessionLog) -> Forecast:
         """See `Baseline`."""
@@ -110,7 +114,12 @@ class SessionKNN:
 
     def _scores(self, log: SessionLog, similar: sparse.csr_matrix, part: slice) -> sparse.csr_matrix:
         """[n, items]: similarities of the neighbours that hold the item, times how rare it is."""
-        return (similar @ self._holds).tocsr().multiply(1.0 + 0.2 * self._rarity).tocsr()
+        scores = (similar @ self._holds).tocsr().multiply(1.0 + 0.2 * self._rarity).tocsr()
+        if not self._repeats and scores.nnz:
+            row = np.repeat(np.arange(scores.shape[0]), np.diff(scores.indptr))
+            scores.data[scores.indices == log.item[part][row]] = 0.0
+            scores.eliminate_zeros()
+        return scores
 
     def _bought(self, log: SessionLog) -> Doubles:
         return self._bought_by(self._similar(log))
