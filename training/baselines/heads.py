@@ -79,34 +79,45 @@ class ClassHead:
 
 
 class LateCorrection:
-    """Scores made into probabilities by logistic regression on their log-odds, as seen on sessions that they did not learn from.
+    """Scores made into probabilities: how much they tell is seen on sessions that they did not learn from, the level is the log's.
 
-    A score that ranks the wrong way there says nothing: then it is the prior.
+    The slope is that of a logistic regression on the scores' log-odds. A score that ranks the wrong way there says nothing:
+    then it is the prior.
     """
 
     _STRENGTH = 1.0
+    _HALVINGS = 60
 
     def __init__(self, score: Doubles, later: SessionLog, prior_p: float) -> None:
         """score [N] in (0, 1), of the later sessions; `prior_p` is the share of purchases in the whole log."""
+        self._slope, self._bias = 0.0, float(log_odds(np.array([prior_p]))[0])
         label = later.purchase
-        self._prior = prior_p
-        self._center, self._slope, self._shift = 0.0, 0.0, 0.0
         known = label != UNKNOWN
         if len(np.unique(label[known])) < 2:
             return
         odds = log_odds(score[known])
-        self._center = float(odds.mean())
+        center = float(odds.mean())
         # The events of a session share their fate: together they count as one.
         weight = np.full(len(odds), later.sessions / len(later))
-        fitted = LogisticRegression(C=1 / self._STRENGTH).fit((odds - self._center)[:, None], label[known], weight)
+        fitted = LogisticRegression(C=1 / self._STRENGTH).fit((odds - center)[:, None], label[known], weight)
         if fitted.coef_[0, 0] > 0:
             self._slope = float(fitted.coef_[0, 0])
-            self._shift = float(fitted.intercept_[0]) - float(log_odds(np.array([self._prior]))[0])
+            self._bias = self._level(odds, prior_p)
 
     def __call__(self, score: Doubles) -> Doubles:
         """[N]: probabilities."""
-        base = float(log_odds(np.array([self._prior]))[0])
-        return sigmoid(base + self._shift + self._slope * (log_odds(score) - self._center))
+        return sigmoid(self._bias + self._slope * log_odds(score))
+
+    def _level(self, odds: Doubles, mean: float) -> float:
+        """The bias with which the mean probability is `mean`: few later sessions say little of the level."""
+        low, high = -60.0, 60.0
+        for _ in range(self._HALVINGS):
+            middle = (low + high) / 2
+            if sigmoid(middle + self._slope * odds).mean() < mean:
+                low = middle
+            else:
+                high = middle
+        return (low + high) / 2
 
 
 def log_odds(p: Doubles) -> Doubles:
