@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from training.version import LoadedVersion
 
 #: Columns where there is no terminal to say how many fit.
-_WIDE = 200
+_WIDE = 260
 _PREVALENCE = "prevalence"
 _FIGURES = (("ROC AUC", "roc_auc"), ("PR AUC", "pr_auc"), ("log-loss", "log_loss"), ("Brier", "brier"), ("ECE", "ece"))
 

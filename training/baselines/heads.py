@@ -79,7 +79,7 @@ class ClassHead:
 
 
 class LateCorrection:
-    """Scores made into probabilities: how much they tell is seen on sessions that they did not learn from, the level is the log's.
+    """Scores made into probabilities: how much they tell is seen on later sessions, the level is that of the whole log.
 
     The slope is that of a logistic regression on the scores' log-odds. A score that ranks the wrong way there says nothing:
     then it is the prior.
