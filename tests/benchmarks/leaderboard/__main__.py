@@ -1,6 +1,6 @@
 """`make bench-learning`: the leaderboard of each log, as docs/learning.md.
 
-    python -m tests.benchmarks.leaderboard [SET ...] [--write-docs] [--seed S]
+    python -m tests.benchmarks.leaderboard [SET ...] [--write-docs | --only-docs] [--seed S]
 
 What a set came to is kept under .inkling/learning, so that sets can be run one at a time; the document is made of all that
 have been run. Real files are looked for in INKLING_TEST_DATA, by default ../shared/data, and left out where they are not.
@@ -69,9 +69,10 @@ def main() -> None:
     parser.add_argument("sets", nargs="*", choices=[[], *SETS], metavar="SET", help=", ".join(SETS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write-docs", action="store_true", help="write docs/learning.md of all sets that have been run")
+    parser.add_argument("--only-docs", action="store_true", help="the same, without running any")
     options = parser.parse_args()
     _RESULTS.mkdir(parents=True, exist_ok=True)
-    for name in options.sets or SETS:
+    for name in () if options.only_docs else options.sets or SETS:
         result = run(SETS[name], options.seed)
         if result is None:
             print(f"{name}: the file is not there, left out", file=sys.stderr)
@@ -79,7 +80,7 @@ def main() -> None:
         (_RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
         draw(result, _RESULTS / f"{name}.png")
         print(f"\n{_section(name, result)}")
-    if options.write_docs:
+    if options.write_docs or options.only_docs:
         _DOCUMENT.write_text(document())
         print(f"{_DOCUMENT.relative_to(_ROOT)} written; pictures are in {_RESULTS.relative_to(_ROOT)}", file=sys.stderr)
 
