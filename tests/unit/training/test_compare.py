@@ -30,6 +30,8 @@ from worker.contract.features import FeatureSpec, bucket
 from worker.contract.session import SessionPolicy
 from worker.errors import ConfigurationError
 
+pytestmark = pytest.mark.slow
+
 SPEC = FeatureSpec(window=32)
 SMALL = Architecture(width=16, layers=1, heads=2, feed_forward=16, item_width=8, category_width=4)
 START_MS = 1_767_571_200_000
