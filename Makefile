@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 UV_VERSION := 0.13.9
 
-.PHONY: install demo test check lint faults bench stack default-model lock dashboards clean tools
+.PHONY: install demo test check lint faults bench bench-learning stack default-model lock dashboards clean tools
 
 install: .venv/.installed
 
@@ -48,6 +48,10 @@ faults: install
 
 bench: install .venv-bench/.installed
 	@$(BIN)/python -m tests.benchmarks --write-docs
+
+# Every technique on a simulated log and, where they are, on real ones; an hour on two cores.
+bench-learning: install
+	@$(BIN)/python -m tests.benchmarks.leaderboard --write-docs
 
 lint: install
 	@$(BIN)/ruff format --check .

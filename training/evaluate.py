@@ -11,24 +11,24 @@ from torch.nn import functional as F
 from training.examples import Examples
 from training.history import Ints
 from training.labels import UNKNOWN, Bools
+from training.metrics.binary import figures, log_losses
 from training.serving import ServingModel, cumulative
 from training.train import tensors
-from worker.contract.events import HAZARD_HEADS, HORIZONS
+from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS
 from worker.contract.features import CODES, TYPE_CODE
 
 Doubles = npt.NDArray[np.float64]
 
 _BATCH_EVENTS = 2048
-#: Probabilities are kept this far from 0 and 1 in the log-loss, as everywhere in this field.
-CLIP = 1e-6
-_BINS = 10
 
 
 @dataclass(frozen=True)
 class Predictions:
     """What a model says of the N predicted events of some examples, in the order of their rows.
 
-    row, session, position [N] · within [N, 2, 5] · churn [N] · next_type_loss, next_item_loss [N] in nats, NaN where not known
+    row, session, position [N] · within [N, 2, 5] · churn [N] · next_type [N, 8]
+    next_type_loss, next_item_loss [N] in nats, NaN where not known
+    named [N, K]: the likeliest next items, best first, as indices into the model's candidates; -1 fills up
     """
 
     row: Ints
@@ -38,12 +38,18 @@ class Predictions:
     churn: Doubles
     next_type_loss: Doubles
     next_item_loss: Doubles
+    next_type: Doubles
+    named: Ints
 
 
 class Judged(NamedTuple):
-    """One head's events whose label is known: all arrays are [n]. `position` counts from 1 within the session."""
+    """One head's events whose label is known: all arrays are [n]. `position` counts from 1 within the session.
+
+    `event` says which of the predictions these are.
+    """
 
     name: str
+    event: Ints
     session: Ints
     position: Ints
     label: Ints
@@ -65,8 +71,8 @@ def evaluate(model: ServingModel, examples: Examples) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def predict(model: ServingModel, examples: Examples) -> Predictions:
-    """Scores of all predicted events, each with the rows that the worker had for it."""
+def predict(model: ServingModel, examples: Examples, listed: int = 0) -> Predictions:
+    """Scores of all predicted events, each with the rows that the worker had for it, and so many likely next items."""
     model.eval()
     parts: list[tuple[npt.NDArray[Any], ...]] = []
     for batch in examples.batches(_BATCH_EVENTS):
@@ -82,15 +88,19 @@ def predict(model: ServingModel, examples: Examples) -> Predictions:
                 torch.sigmoid(churn[rows]).double().numpy(),
                 _class_losses(types[rows], target),
                 _class_losses(items, item),
+                torch.softmax(types[rows], dim=-1).double().numpy(),
+                _named(model, items, listed),
             )
         )
     if not parts:
-        return _no_predictions()
-    row, within, churned, type_loss, item_loss = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return _no_predictions(listed)
+    row, within, churned, type_loss, item_loss, types_p, named = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(row)
     row = row[order]
     session, position = _places(examples, row)
-    return Predictions(row, session, position, within[order], churned[order], type_loss[order], item_loss[order])
+    return Predictions(
+        row, session, position, within[order], churned[order], type_loss[order], item_loss[order], types_p[order], named[order]
+    )
 
 
 def judge(predictions: Predictions, examples: Examples, head: str, horizon: str = "session", *, early: bool = False) -> Judged:
@@ -109,17 +119,12 @@ def judge(predictions: Predictions, examples: Examples, head: str, horizon: str 
             known = known & ~_happened(examples, predictions, head)
     return Judged(
         f"{head}.{horizon}" if head != "churn" else head,
+        np.flatnonzero(known),
         predictions.session[known],
         predictions.position[known],
         label[known].astype(np.int64),
         p[known],
     )
-
-
-def log_losses(label: Ints, p: Doubles) -> Doubles:
-    """Each event's log-loss in nats: [n]."""
-    p = np.clip(p, CLIP, 1 - CLIP)
-    return np.asarray(-np.where(label == 1, np.log(p), np.log1p(-p)))
 
 
 def summary(judged: Judged) -> dict[str, float | int | None]:
@@ -141,9 +146,18 @@ def summary(judged: Judged) -> dict[str, float | int | None]:
 
 
 def calibration_error(label: Ints, p: Doubles) -> float:
-    """Mean gap between probability and share of positives over ten bins of equally many events."""
-    bins = np.array_split(np.argsort(p, kind="stable"), min(_BINS, len(p)))
-    return float(sum(abs((p[rows] - label[rows]).sum()) for rows in bins) / len(p))
+    """Mean gap between probability and share of positives over ten bins of about equally many events."""
+    return float(figures(label, p, np.ones((1, len(label))))["ece"][0])
+
+
+def _named(model: ServingModel, logits: torch.Tensor, listed: int) -> Ints:
+    """[n, item_buckets] -> [n, listed]: a bucket's probability goes to its candidates by their shares of its events."""
+    if not listed:
+        return np.zeros((len(logits), 0), np.int64)
+    scores = F.log_softmax(logits, dim=-1)[:, model.item_bucket] + model.item_log_share  # [n, candidates]
+    best, index = torch.topk(scores, min(listed, scores.shape[1]), dim=-1)
+    index = torch.where(torch.isfinite(best), index, -1)  # beyond the candidates there are only impossible ones
+    return np.asarray(F.pad(index, (0, listed - index.shape[1]), value=-1).numpy(), np.int64)
 
 
 def _class_losses(logits: torch.Tensor, target: torch.Tensor) -> Doubles:
@@ -171,6 +185,8 @@ def _happened(examples: Examples, predictions: Predictions, head: str) -> Bools:
     return so_far
 
 
-def _no_predictions() -> Predictions:
+def _no_predictions(listed: int) -> Predictions:
     none, empty = np.zeros(0, np.int64), np.zeros(0)
-    return Predictions(none, none, none, np.zeros((0, len(HAZARD_HEADS), len(HORIZONS))), empty, empty, empty)
+    within = np.zeros((0, len(HAZARD_HEADS), len(HORIZONS)))
+    types = np.zeros((0, len(EVENT_TYPES)))
+    return Predictions(none, none, none, within, empty, empty, empty, types, np.zeros((0, listed), np.int64))

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from training.evaluate import Doubles, calibration_error, log_losses
+from training.evaluate import Doubles, calibration_error
 from training.history import Ints
+from training.metrics.binary import log_losses
 
 #: Draws held in memory at once.
 _CHUNK_DRAWS = 4_000_000

@@ -1,99 +1,105 @@
-"""Figures by prefix length with intervals: what `inkling evaluate` prints. Sessions are drawn, not events."""
+"""Figures by prefix length and by kind of event, with intervals: what `inkling evaluate` prints."""
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from training.evaluate import CLIP, Doubles, Judged
+from training.metrics.binary import ece_floor, figures, log_losses, prevalence_loss
+from training.metrics.decision import Chosen, at_threshold, choose_threshold, earliness
+from training.metrics.draws import Bools, Doubles, Draws, Ints, Measured, interval, intervals, less
 
 #: Prefix lengths that are looked at alone, beside all events together.
 POSITIONS = (1, 2, 3, 5, 10)
-_DRAWS = 500
-#: Weights held at once.
-_CHUNK = 8_000_000
-_BINS = 10
-_INTERVAL = [2.5, 97.5]
-
-Weights = npt.NDArray[np.float64]
 
 
-class Figures(NamedTuple):
-    """Each [draws]: one value for each row of weights."""
+@dataclass(frozen=True)
+class JudgedEvents:
+    """n events whose label is known, in sessions; `position` counts from 1 within the session, `started_ms` is its start.
 
-    roc_auc: Doubles
-    pr_auc: Doubles
-    log_loss: Doubles
-    ece: Doubles
+    `kinds` are further masks [n] to look at alone, by name; `truth` [n] is the exact probability where that is known.
+    """
+
+    session: Ints
+    started_ms: Ints
+    position: Ints
+    label: Ints
+    kinds: dict[str, Bools] = field(default_factory=dict)
+    truth: Doubles | None = None
 
 
-def report(judged: Judged, baseline: Doubles, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """Figures of `judged` by prefix length ("all", "1", "2", ...): each [value, low, high], 95% by a bootstrap over sessions.
+def report(events: JudgedEvents, p: Doubles, baseline: Doubles, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """Figures of `p` [n] by prefix length ("all", "1", "2", ...) and kind: each [value, low, high], 95% by drawing sessions.
 
     `baseline` [n] is another model's probability of the same events; "minus_baseline" has the paired differences.
     """
+    return reports(events, {"p": p, "baseline": baseline}, "baseline", seed)["p"]
+
+
+def reports(events: JudgedEvents, p: dict[str, Doubles], against: str, seed: int = 0) -> dict[str, dict[str, dict[str, Any]]]:
+    """`report` of each of several models, all against that of one name."""
+    whole = np.ones(len(events.label), bool)
+    parts = {"all": whole} | {str(k): events.position == k for k in POSITIONS} | events.kinds
+    by_part = {name: _part(events, at, p, against, seed) for name, at in parts.items()}
+    return {model: {name: part[model] for name, part in by_part.items()} for model in p}
+
+
+def decisions(events: JudgedEvents, p: Doubles, baseline: Doubles, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """What acting on the scores comes to: "threshold" (chosen on the earliest sessions, judged on the others), "earliness"."""
     out: dict[str, dict[str, Any]] = {}
-    for name in ("all", *map(str, POSITIONS)):
-        at = np.ones(len(judged.label), bool) if name == "all" else judged.position == int(name)
-        out[name] = _part(judged.session[at], judged.label[at], judged.p[at], baseline[at], seed)
+    chosen, other = (choose_threshold(events.session, events.started_ms, events.label, each) for each in (p, baseline))
+    if chosen is not None and other is not None and events.label[chosen.judged].any():
+        draws = Draws(events.session[chosen.judged], seed)
+        mine, theirs = (_at(draws, events, each, at) for each, at in ((p, chosen), (baseline, other)))
+        out["threshold"] = {"value": chosen.threshold, "events": int(chosen.judged.sum()), **intervals(mine)}
+        out["threshold"]["minus_baseline"] = less(mine, theirs)
+    draws = Draws(events.session, seed)
+    mine, theirs = (earliness(draws, events.position, events.label, each) for each in (p, baseline))
+    out["earliness"] = {**intervals(mine), "minus_baseline": less(mine, theirs)}
     return out
 
 
-def figures(label: npt.NDArray[np.int64], p: Doubles, weights: Weights) -> Figures:
-    """Weighted figures of n events, for each row of weights [draws, n]. NaN where one class has no weight."""
-    order = np.argsort(-p, kind="stable")
-    y, q, w = label[order], p[order], weights[:, order]
-    end = np.append(np.flatnonzero(np.diff(q)), len(q) - 1)  # last of each group of equal p
-    hits, misses = np.cumsum(w * y, axis=1)[:, end], np.cumsum(w * (1 - y), axis=1)[:, end]
-    new_hits, new_misses = np.diff(hits, axis=1, prepend=0.0), np.diff(misses, axis=1, prepend=0.0)
-    clipped = np.clip(q, CLIP, 1 - CLIP)
-    losses = -np.where(y == 1, np.log(clipped), np.log1p(-clipped))
-    total = w.sum(axis=1)
-    bins = np.array_split(np.arange(len(q)), min(_BINS, len(q)))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        roc = ((hits - new_hits / 2) * new_misses).sum(axis=1) / (hits[:, -1] * misses[:, -1])
-        precision = np.nan_to_num(hits / (hits + misses))
-        pr = (new_hits * precision).sum(axis=1) / hits[:, -1]
-        gaps = sum(np.abs(w[:, rows] @ (y - q)[rows]) for rows in bins)
-        return Figures(roc, pr, w @ losses / total, np.asarray(gaps) / total)
+def _at(draws: Draws, events: JudgedEvents, p: Doubles, chosen: Chosen) -> Measured:
+    label, judged = events.label[chosen.judged], p[chosen.judged]
+    return draws.measure(partial(at_threshold, label, judged, chosen.threshold))
 
 
-def _part(
-    session: npt.NDArray[np.int64], label: npt.NDArray[np.int64], p: Doubles, baseline: Doubles, seed: int
-) -> dict[str, Any]:
-    part: dict[str, Any] = {
+def _part(events: JudgedEvents, at: Bools, p: dict[str, Doubles], against: str, seed: int) -> dict[str, dict[str, Any]]:
+    session, label = events.session[at], events.label[at]
+    about: dict[str, Any] = {
         "events": len(label),
         "sessions": len(np.unique(session)),
         "positives": int(label.sum()),
         "prevalence": float(label.mean()) if len(label) else None,
     }
     if not 0 < label.sum() < len(label):
-        return part
-    ones = np.ones((1, len(label)))
-    point, base_point = figures(label, p, ones), figures(label, baseline, ones)
-    drawn, base_drawn = (_drawn(session, label, each, seed) for each in (p, baseline))
-    part |= {name: _interval(getattr(point, name), getattr(drawn, name)) for name in Figures._fields}
-    part["minus_baseline"] = {
-        name: _interval(getattr(point, name) - getattr(base_point, name), getattr(drawn, name) - getattr(base_drawn, name))
-        for name in Figures._fields
+        return dict.fromkeys(p, about)
+    draws = Draws(session, seed)
+    measured = {name: draws.measure(partial(figures, label, each[at])) for name, each in p.items()}
+    bayes = {} if events.truth is None else _bayes(draws, label, events.truth[at], measured, against)
+    return {
+        name: about
+        | intervals(measured[name])
+        | {"ece_floor": ece_floor(draws, p[name][at], seed), "minus_baseline": less(measured[name], measured[against])}
+        | bayes.get(name, {})
+        for name in p
     }
-    return part
 
 
-def _drawn(session: npt.NDArray[np.int64], label: npt.NDArray[np.int64], p: Doubles, seed: int) -> Figures:
-    """Figures of `_DRAWS` draws of the sessions with replacement; the same seed draws the same sessions."""
-    _, number = np.unique(session, return_inverse=True)
-    sessions = int(number.max()) + 1
-    rng = np.random.default_rng(seed)
-    at_once = max(_CHUNK // max(sessions, len(session)), 1)
-    parts = []
-    for begin in range(0, _DRAWS, at_once):
-        draws = min(at_once, _DRAWS - begin)
-        counts = rng.multinomial(sessions, np.full(sessions, 1 / sessions), draws)
-        parts.append(figures(label, p, counts[:, number].astype(np.float64)))
-    return Figures(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-
-
-def _interval(value: Doubles, drawn: Doubles) -> list[float]:
-    low, high = np.nanpercentile(drawn, _INTERVAL)
-    return [float(value[0]), float(low), float(high)]
+def _bayes(draws: Draws, label: Ints, truth: Doubles, measured: dict[str, Measured], against: str) -> dict[str, dict[str, Any]]:
+    """How much of what can be known each model knew: 1 for the exact probabilities, 0 for the best constant."""
+    best = draws.measure(lambda w: {"exact": w @ log_losses(label, truth) / w.sum(axis=1), "none": prevalence_loss(label, w)})
+    share = {name: (best["none"] - each["log_loss"]) / (best["none"] - best["exact"]) for name, each in measured.items()}
+    return {
+        name: {
+            "bayes": {
+                "log_loss": interval(best["exact"]),
+                "log_loss_of_prevalence": interval(best["none"]),
+                "skill_share": interval(share[name]),
+                "minus_exact": interval(each["log_loss"] - best["exact"]),
+                "minus_baseline": interval(share[name] - share[against]),
+            }
+        }
+        for name, each in measured.items()
+    }

@@ -9,8 +9,10 @@ import typer
 from pydantic import ValidationError
 
 from worker import (
+    cli_baselines,
     cli_console,
     cli_demo,
+    cli_evaluate,
     cli_finetune,
     cli_learning,
     cli_models,
@@ -42,7 +44,8 @@ app.add_typer(cli_topics.dlq_app, name="dlq")
 app.add_typer(cli_simulate.app, name="simulate")
 app.command()(cli_learning.train)
 app.command()(cli_learning.score)
-app.command()(cli_learning.evaluate)
+app.command()(cli_evaluate.evaluate)
+app.command()(cli_baselines.baselines)
 app.command()(cli_finetune.finetune)
 app.add_typer(cli_models.models_app, name="models")
 app.command()(cli_models.promote)

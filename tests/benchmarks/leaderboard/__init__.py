@@ -1,0 +1,1 @@
+"""All techniques on simulated and real logs, on one protocol."""
