@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -56,20 +56,12 @@ def make_version(
     if not len(history.rows):
         raise ConfigurationError(f"{source}: no event before {until_ms}; give more events or a later --until")
     examples = examples_of(history)
-    few = examples.sessions < _FEW_SESSIONS
-    earlier, later = (examples, examples.select(np.zeros(0, np.int64))) if few else examples.split(TRAINED_SHARE)
     data = describe(examples, source, until_ms)
-    _warn(data, few)
-    network = train(earlier, seed=seed, architecture=architecture, recipe=recipe, progress=progress)
-    model = ServingModel(network, Calibration(), Candidates.most_frequent(examples.items)).eval()
-    raw = evaluate(model, later) if len(later) else None
-    model.calibration = calibrate(network, later)
-    metrics: dict[str, Any] = {}
-    if raw is not None:
-        metrics["held_out"] = {"what": f"the last {1 - TRAINED_SHARE:.0%} of the sessions, before calibration on them", **raw}
+    _warn(data, examples.sessions < _FEW_SESSIONS)
+    learned = learn(examples, seed=seed, architecture=architecture, recipe=recipe, progress=progress)
     number = out.name if out.name.isdecimal() and not out.name.startswith("0") else "1"
     return export_version(
-        model,
+        learned.model,
         fit_fallback(examples, seed),
         out,
         version=number,
@@ -77,9 +69,37 @@ def make_version(
         data=data,
         policy=policy,
         partitions=partitions,
-        metrics=metrics,
+        metrics=learned.metrics,
         seed=seed,
     )
+
+
+class Learned(NamedTuple):
+    """A calibrated model, and its figures on sessions that it was not trained on."""
+
+    model: ServingModel
+    metrics: dict[str, Any]
+
+
+def learn(
+    examples: Examples,
+    *,
+    seed: int = 0,
+    architecture: Architecture | None = None,
+    recipe: Recipe | None = None,
+    progress: Progress | None = None,
+) -> Learned:
+    """Train on the earlier sessions, calibrate on the later ones. Deterministic by seed."""
+    few = examples.sessions < _FEW_SESSIONS
+    earlier, later = (examples, examples.select(np.zeros(0, np.int64))) if few else examples.split(TRAINED_SHARE)
+    network = train(earlier, seed=seed, architecture=architecture, recipe=recipe, progress=progress)
+    model = ServingModel(network, Calibration(), Candidates.most_frequent(examples.items)).eval()
+    raw = evaluate(model, later) if len(later) else None
+    model.calibration = calibrate(network, later)
+    metrics: dict[str, Any] = {}
+    if raw is not None:
+        metrics["held_out"] = {"what": f"the last {1 - TRAINED_SHARE:.0%} of the sessions, before calibration on them", **raw}
+    return Learned(model, metrics)
 
 
 def describe(examples: Examples, source: str, until_ms: int | None = None) -> TrainingData:
