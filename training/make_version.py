@@ -5,29 +5,32 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from training.architecture import Architecture
-from training.calibrate import calibrate
+from training.calibrate import calibrate, follow_level
 from training.evaluate import evaluate
 from training.examples import Examples, examples_of
 from training.fallback_fit import fit_fallback
-from training.history import fold_log
+from training.history import History, fold_log
 from training.labels import UNKNOWN
 from training.read import LoggedEvent
 from training.serving import Calibration, Candidates, ServingModel
 from training.train import Progress, Recipe, train
 from training.version import LoadedVersion, TrainingData, check_new, export_version
-from worker.contract.events import HAZARD_HEADS, HORIZONS
-from worker.contract.features import FeatureSpec
+from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS
+from worker.contract.features import CODES, NUMBERS, FeatureSpec
 from worker.contract.session import SessionPolicy
 from worker.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
+#: More events are not learned from at once: a row with its labels and windows takes some 400 bytes.
+NEWEST_EVENTS = 4_000_000
 #: The earlier part of the sessions that the network is trained on; the later part calibrates it.
-TRAINED_SHARE = 0.85
+TRAINED_SHARE = 0.9
 #: Below this many sessions all of them train, and nothing is calibrated: there would be next to nothing to see.
 _FEW_SESSIONS = 200
 
@@ -57,6 +60,7 @@ def make_version(
         raise ConfigurationError(f"{source}: no event before {until_ms}; give more events or a later --until")
     examples = examples_of(history)
     data = describe(examples, source, until_ms)
+    data = msgspec.structs.replace(data, not_learned=data.not_learned + _doubts(history))
     _warn(data, examples.sessions < _FEW_SESSIONS)
     learned = learn(examples, seed=seed, architecture=architecture, recipe=recipe, progress=progress)
     number = out.name if out.name.isdecimal() and not out.name.startswith("0") else "1"
@@ -95,7 +99,7 @@ def learn(
     network = train(earlier, seed=seed, architecture=architecture, recipe=recipe, progress=progress)
     model = ServingModel(network, Calibration(), Candidates.most_frequent(examples.items)).eval()
     raw = evaluate(model, later) if len(later) else None
-    model.calibration = calibrate(network, later)
+    model.calibration = follow_level(network, calibrate(network, later, level=False), examples)
     metrics: dict[str, Any] = {}
     if raw is not None:
         metrics["held_out"] = {"what": f"the last {1 - TRAINED_SHARE:.0%} of the sessions, before calibration on them", **raw}
@@ -111,7 +115,7 @@ def describe(examples: Examples, source: str, until_ms: int | None = None) -> Tr
     for h, head in enumerate(HAZARD_HEADS):
         known = np.maximum(matured.sum(0), 1)
         priors[head] = ((within[:, h] & matured).sum(0) / known).tolist()
-        not_learned += _not_learned(head, examples.hazard[rows, h])
+        not_learned += _not_learned(head, examples.labels.hazard[rows, h])
     churn = examples.labels.churn[rows]
     priors["churn"] = [float((churn == 1).sum() / max((churn != UNKNOWN).sum(), 1))]
     return TrainingData(
@@ -135,8 +139,27 @@ def _not_learned(head: str, hazard: npt.NDArray[np.int8]) -> list[str]:
     return told + [f"{head} within {horizon}: none that is not nearer" for horizon in missing if horizon not in unknown]
 
 
+def _doubts(history: History) -> list[str]:
+    """What else of the log cannot teach what it seems to."""
+    doubts = []
+    if len(history.currencies) > 1:
+        named = ", ".join(name for name, _ in history.currencies.most_common(5))
+        doubts.append(f"price: amounts in several currencies ({named}) were compared as plain numbers")
+    for name, known in (("item", CODES.index("item")), ("category", CODES.index("category")), ("brand", CODES.index("brand"))):
+        if not (history.rows["codes"][:, known] > 0).any():
+            doubts.append(f"{name}: no event has one")
+    if np.isnan(history.rows["numbers"][:, NUMBERS.index("price")]).all():
+        doubts.append("price: no event has one")
+    types = np.unique(history.rows["codes"][:, CODES.index("type")])
+    if len(types) == 1:
+        doubts.append(f"next_type: every event is a {EVENT_TYPES[types[0] - 1]}")
+    if (np.diff(history.start) == 1).all():
+        doubts.append("churn, next_type, next_item: no session has a second event")
+    return doubts
+
+
 def _warn(data: TrainingData, few: bool) -> None:
     if few:
         log.warning("only %d sessions: too few to calibrate on, and to learn much from", data.sessions)
     for what in data.not_learned:
-        log.warning("not learned, so it stays at a guess: %s", what)
+        log.warning("not learned: %s", what)

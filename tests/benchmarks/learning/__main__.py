@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks.learning`: simulated shops, the recipe that `inkling train` uses, and the share of the truth it finds.
+"""`python -m tests.benchmarks.learning`: what share of a simulated shop's truth the recipe of `inkling train` finds.
 
 Training sees what lies before the judging sessions, and labels that had matured by then. Scores are those of the network
 as it is exported, of every event with just the rows that the worker would have had.
@@ -63,9 +63,7 @@ def run(spec: SetSpec, seed: int) -> tuple[Measured, float]:
     return measured(data, scores_of(model, data, features, policy, partitions)), seconds
 
 
-def scores_of(
-    model: ServingModel, data: SimulatedSet, features: FeatureSpec, policy: SessionPolicy, partitions: int
-) -> Doubles:
+def scores_of(model: ServingModel, data: SimulatedSet, features: FeatureSpec, policy: SessionPolicy, partitions: int) -> Doubles:
     """Purchase within the session, for each judging event."""
     whole = examples_of(fold_log(logged(data.events, partitions), features, policy))
     said = predict(model, whole)

@@ -37,9 +37,7 @@ def measured(data: SimulatedSet, p: Doubles, seed: int = 0) -> Measured:
     """Figures of the scores p [n] of the set's judging events. `level` is mean score less share of positives."""
     label, truth = data.label, data.truth
     ones = np.ones((1, len(label)))
-    constant, bayes, model = (
-        float(log_losses(label, each).mean()) for each in (np.full(len(label), data.prevalence), truth, p)
-    )
+    constant, bayes, model = (float(log_losses(label, each).mean()) for each in (np.full(len(label), data.prevalence), truth, p))
     mine, best = figures(label, p, ones), figures(label, truth, ones)
     first = data.position == 1
     mine_first, best_first = (figures(label[first], each[first], ones[:, first]) for each in (p, truth))

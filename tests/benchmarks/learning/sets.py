@@ -114,7 +114,7 @@ def _strange(shop: Shop, seed: int) -> Shop:
         types = dict(zip(state.types, mixed(tuple(state.types.values()), 0.15), strict=True))
         odds = float(np.exp(rng.normal(0, 0.5)))
         weights = np.array([state.proceed, state.purchase * odds, state.end * float(np.exp(rng.normal(0, 0.2)))])
-        proceed, purchase, end = (weights / weights.sum()).tolist()
+        proceed, purchase, _ = (weights / weights.sum()).tolist()
         states.append(
             replace(
                 state,
