@@ -1,5 +1,6 @@
 """Calibration on sessions that were not trained on: small corrections, held back where there is little to go by."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ from worker.contract.events import HORIZONS
 #: prefix lengths together, and how far those of one band from these.
 _SLOPE_SPREAD, _SHIFT_SPREAD = 0.2, 0.2
 _BAND_SLOPE_SPREAD, _BAND_SHIFT_SPREAD = 0.05, 0.05
+#: The same for a slope that all sessions tell: a small log may be learned by heart.
+_CROSSED_SLOPE_SPREAD = 0.5
 _BATCH_EVENTS = 2048
 _MAX_STEPS = 60
 #: Events whose next item is looked at: one slope needs no more, and each costs a logit for every item bucket.
@@ -66,14 +69,28 @@ def calibrate(model: IntentModel, examples: Examples, prior: Calibration | None 
 
     Without `level` the level of purchases and carts within the session stays: few sessions tell it badly. See `follow_level`.
     """
-    before = prior or Calibration()
-    if not len(examples):
+    return _fitted([(model, examples)], prior or Calibration(), level, _SLOPE_SPREAD)
+
+
+def calibrate_crossed(parts: Sequence[tuple[IntentModel, Examples]]) -> Calibration:
+    """The likeliest correction for a network trained on all parts, from networks each of which has not seen its own part.
+
+    Every session is looked at, so that a network that has learned a small log by heart is found out. The level within the
+    session stays: see `follow_level`.
+    """
+    return _fitted(parts, Calibration(), False, _CROSSED_SLOPE_SPREAD)
+
+
+def _fitted(parts: Sequence[tuple[IntentModel, Examples]], before: Calibration, level: bool, slope_spread: float) -> Calibration:
+    parts = [(model, examples) for model, examples in parts if len(examples)]
+    if not parts:
         return before
     with torch.no_grad():
-        data = _collect(model.eval(), before, examples, _MOST_ITEMS)
+        collected = [_collect(model.eval(), before, examples, _MOST_ITEMS // len(parts)) for model, examples in parts]
+        data = _Collected(*(torch.cat(column) for column in zip(*collected, strict=True)))
         means = _Means(data.link.mean(0), data.churn.mean(), data.next_type.mean(0))
     # The events of a session share their fate: together they count about as one.
-    weight = examples.sessions / max(len(data.churn), 1)
+    weight = sum(examples.sessions for _, examples in parts) / max(len(data.churn), 1)
     shape = before.link_bias.shape[1:]
     c = _Correction(
         link_slope=torch.ones(shape),
@@ -94,7 +111,7 @@ def calibrate(model: IntentModel, examples: Examples, prior: Calibration | None 
 
     def objective() -> Tensor:
         optimiser.zero_grad()
-        total = weight * _log_loss(c, means, data) + _penalty(c)
+        total = weight * _log_loss(c, means, data) + _penalty(c, slope_spread)
         total.backward()  # type: ignore[no-untyped-call]
         return total
 
@@ -173,12 +190,12 @@ def _log_loss(c: _Correction, means: _Means, data: _Collected) -> Tensor:
     return total
 
 
-def _penalty(c: _Correction) -> Tensor:
+def _penalty(c: _Correction, slope_spread: float) -> Tensor:
     """Minus the log of the priors."""
     total = torch.zeros(())
     for name, value in c._asdict().items():
         slope, band = name.endswith("slope"), name.startswith("band")
-        common = _SLOPE_SPREAD if slope else _SHIFT_SPREAD
+        common = slope_spread if slope else _SHIFT_SPREAD
         own = _BAND_SLOPE_SPREAD if slope else _BAND_SHIFT_SPREAD
         middle = float(slope and not band)
         total = total + (((value - middle) / (own if band else common)) ** 2).sum() / 2

@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from training.architecture import Architecture
-from training.calibrate import calibrate, follow_level
+from training.calibrate import calibrate, calibrate_crossed, follow_level
 from training.evaluate import evaluate
 from training.examples import Examples, examples_of
 from training.fallback_fit import fit_fallback
 from training.history import History, fold_log
 from training.labels import UNKNOWN
+from training.model import IntentModel
 from training.read import LoggedEvent
 from training.serving import Calibration, Candidates, ServingModel
 from training.train import Progress, Recipe, train
@@ -33,6 +34,8 @@ NEWEST_EVENTS = 4_000_000
 TRAINED_SHARE = 0.9
 #: Below this many sessions all of them train, and nothing is calibrated: there would be next to nothing to see.
 _FEW_SESSIONS = 200
+#: Up to this many sessions are all trained on, and calibrated by so many parts; a larger log can spare some, and the time counts.
+_CROSSED_SESSIONS, _PARTS = 8000, 4
 
 
 def make_version(
@@ -93,17 +96,32 @@ def learn(
     recipe: Recipe | None = None,
     progress: Progress | None = None,
 ) -> Learned:
-    """Train on the earlier sessions, calibrate on the later ones. Deterministic by seed."""
-    few = examples.sessions < _FEW_SESSIONS
-    earlier, later = (examples, examples.select(np.zeros(0, np.int64))) if few else examples.split(TRAINED_SHARE)
-    network = train(earlier, seed=seed, architecture=architecture, recipe=recipe, progress=progress)
-    model = ServingModel(network, Calibration(), Candidates.most_frequent(examples.items)).eval()
-    raw = evaluate(model, later) if len(later) else None
-    model.calibration = follow_level(network, calibrate(network, later, level=False), examples)
-    metrics: dict[str, Any] = {}
-    if raw is not None:
-        metrics["held_out"] = {"what": f"the last {1 - TRAINED_SHARE:.0%} of the sessions, before calibration on them", **raw}
-    return Learned(model, metrics)
+    """Train, and calibrate on sessions that were not trained on. Deterministic by seed.
+
+    Of many sessions the later ones are left out of training and calibrate. Of few none can be spared: all of them train, and
+    networks that each leave out a part calibrate.
+    """
+    candidates = Candidates.most_frequent(examples.items)
+
+    def trained(on: Examples) -> IntentModel:
+        return train(on, seed=seed, architecture=architecture, recipe=recipe, progress=progress)
+
+    if examples.sessions < _FEW_SESSIONS:
+        network = trained(examples)
+        return Learned(ServingModel(network, follow_level(network, Calibration(), examples), candidates).eval(), {})
+    if examples.sessions <= _CROSSED_SESSIONS:
+        part = examples.session % _PARTS
+        crossed = [(trained(examples.select(part != k)), examples.select(part == k)) for k in range(_PARTS)]
+        left_out = f"a part of 1 in {_PARTS} of the sessions, by a network that was trained on the others, before calibration"
+        network, (judge, later), calibration = trained(examples), crossed[0], calibrate_crossed(crossed)
+    else:
+        left_out = f"the last {1 - TRAINED_SHARE:.0%} of the sessions, before calibration on them"
+        earlier, later = examples.split(TRAINED_SHARE)
+        network = judge = trained(earlier)
+        calibration = calibrate(network, later, level=False)
+    raw = evaluate(ServingModel(judge, Calibration(), candidates), later)
+    model = ServingModel(network, follow_level(network, calibration, examples), candidates).eval()
+    return Learned(model, {"held_out": {"what": left_out, **raw}})
 
 
 def describe(examples: Examples, source: str, until_ms: int | None = None) -> TrainingData:
