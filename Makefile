@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 UV_VERSION := 0.13.9
 
-.PHONY: install demo test check lint faults bench stack default-model lock dashboards clean tools
+.PHONY: install demo test check lint faults bench bench-learning stack default-model lock dashboards clean tools
 
 install: .venv/.installed
 
@@ -45,6 +45,10 @@ faults: install
 
 bench: install .venv-bench/.installed
 	@$(BIN)/python -m tests.benchmarks --write-docs
+
+# How much of what can be known of simulated shops `inkling train` learns; a quarter of an hour on two idle cores.
+bench-learning: install
+	@$(BIN)/python -m tests.benchmarks.learning
 
 lint: install
 	@$(BIN)/ruff format --check .

@@ -13,20 +13,30 @@ _STEPS = (0.0, 0.02, 0.04, 0.08, 0.16, 0.32)
 _SURELY = 2.0
 #: Spread of the level at the start.
 _SPREAD = 0.2
+#: Probabilities are kept this far from 0 and 1.
+_LEAST = 1e-6
+#: Steps to each stretch's own shift, and its spread where the stretch says next to nothing.
+_NEWTON_STEPS, _WIDE = 8, 2.0
 
 
 def level_now(p: Doubles, label: Doubles, session: npt.NDArray[np.int64], started_ms: npt.NDArray[np.int64]) -> float:
     """What is to be added to the log-odds of p [n], so that the level is right at the end. Sessions of one fate count as one."""
     _, number = np.unique(np.stack([started_ms, session], axis=1), axis=0, return_inverse=True)
     number = number.reshape(-1)
-    gap = np.bincount(number, label - p)
-    information = np.bincount(number, p * (1 - p))
-    stretches = min(_STRETCHES, len(gap))
-    of = np.arange(len(gap)) * stretches // len(gap)
-    weight = np.maximum(np.bincount(of, information), 1e-12)
-    shift = np.bincount(of, gap) / weight
+    sessions = int(number.max()) + 1
+    stretches = min(_STRETCHES, sessions)
+    stretch = np.arange(sessions) * stretches // sessions
+    of = stretch[number]
+    p = np.clip(p, _LEAST, 1 - _LEAST)
+    logit = np.log(p) - np.log1p(-p)
+    shift = np.zeros(stretches)
+    for _ in range(_NEWTON_STEPS):
+        now = 1 / (1 + np.exp(-logit - shift[of]))
+        weight = np.bincount(of, now * (1 - now)) + 1 / _WIDE**2
+        shift += (np.bincount(of, label - now) - shift / _WIDE**2) / weight
     # Sessions, not events, are independent; a stretch without any surprise is no surer than its numbers allow.
-    noise = np.maximum(np.bincount(of, gap**2), weight) / weight**2
+    surprise = np.bincount(stretch, np.bincount(number, label - now) ** 2)
+    noise = np.maximum(surprise, weight) / weight**2
     fits = [_filtered(shift, noise, step) for step in _STEPS]
     best = max(range(len(_STEPS)), key=lambda k: fits[k][0] - (_SURELY if k else 0.0))
     return fits[best][1]

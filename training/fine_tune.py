@@ -30,9 +30,8 @@ def fine_tune(
     Of each batch of about `batch_events` events the share `replay_share` comes from `replay` (none when it is empty).
     `freeze_layers` keeps that many layers of the trunk, from below, as they are, and with them how types and numbers enter
     it; the filter of intents stays in any case. Rates by id are taken anew, shrunk to the champion's. Without `steps`
-    there are as many as make three passes over `fresh`, at least 50 and at most 2,000. Without any
-    `calibration` examples the champion's calibration stays. For a control that only optimises
-    further give old examples as `fresh`.
+    there are as many as make three passes over `fresh`, at least 50 and at most 2,000. Without any `calibration` examples the
+    champion's calibration stays. For a control that only optimises further give old examples as `fresh`.
 
     The three sets must have the champion's spec. Deterministic by `seed`. Raises ModelError when the weights cannot be loaded,
     ValueError when nothing is fresh.
@@ -63,6 +62,6 @@ def fine_tune(
 def _freeze(network: IntentModel, layers: int) -> None:
     if not layers:
         return
-    frozen = [*network.trunk.layers[:layers], network.types, network.numbers_in]
+    frozen = [*list(network.trunk.get_submodule("layers").children())[:layers], network.types, network.numbers_in]
     for part in frozen:
         part.requires_grad_(False)

@@ -28,8 +28,8 @@ _TYPES = len(EVENT_TYPES)
 _SPREAD = 1.0
 #: Sessions mostly go on as they were.
 _STAY = 2.0
-#: Passes over the events, and at most so many steps; a step takes a share of the events within these bounds.
-_EPOCHS, _MOST_STEPS, _RATE = 30, 2000, 0.08
+#: Passes over the events, and steps at least and at most; a step takes a share of the events within these bounds.
+_EPOCHS, _LEAST_STEPS, _MOST_STEPS, _RATE = 30, 20, 2000, 0.08
 _BATCH_SHARE, _LEAST_EVENTS, _MOST_EVENTS = 40, 250, 1500
 _LEAST = 1e-6
 
@@ -107,7 +107,7 @@ class IntentFilter(nn.Module):
         kind = (codes[..., _TYPE].long() - 1).clamp(0, _TYPES - 1)
         event = torch.log_softmax(self.usual_event + self.event, dim=-1)  # [K, 8 * 4]
         # A session's first event cannot show an item again: only its type tells.
-        types = torch.logsumexp(event.unflatten(-1, (_TYPES, _SHOWN)), dim=-1)
+        types = torch.logsumexp(event.reshape(STATES, _TYPES, _SHOWN), dim=-1)
         seen = torch.where(first[..., None], F.embedding(kind, types.T), F.embedding(kind * _SHOWN + shown.long(), event.T))
         steps = (torch.log1p(known[..., _GAP]) / _PAUSE_STEP).long().clamp(0, _PAUSES - 1)
         pause = F.embedding(steps, torch.log_softmax(self.usual_pause + self.pause, dim=-1).T)
@@ -126,7 +126,7 @@ class IntentFilter(nn.Module):
         self._begin(examples, seed)
         self.requires_grad_(True)
         size = min(max(len(examples.predicted) // _BATCH_SHARE, _LEAST_EVENTS), _MOST_EVENTS)
-        steps = min(-(-_EPOCHS * len(examples.predicted) // size), _MOST_STEPS)
+        steps = min(max(-(-_EPOCHS * len(examples.predicted) // size), _LEAST_STEPS), _MOST_STEPS)
         optimiser = torch.optim.Adam(self.parameters(), lr=_RATE, betas=(0.9, 0.98))
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, _RATE, total_steps=steps + 2, pct_start=0.1, cycle_momentum=False
@@ -181,7 +181,7 @@ class IntentFilter(nn.Module):
     def _take_values(self) -> None:
         """What follows each state in the end: v = going on * what follows * (shows it + shows it not * v), solved for v."""
         ahead = torch.sigmoid(self.goes_on)[:, None] * torch.softmax(self.follows, dim=-1)
-        shows = torch.softmax(self.usual_event + self.event, dim=-1).unflatten(-1, (_TYPES, _SHOWN)).sum(dim=-1)
+        shows = torch.softmax(self.usual_event + self.event, dim=-1).reshape(STATES, _TYPES, _SHOWN).sum(dim=-1)
         for h, head in enumerate(HAZARD_HEADS):
             at_once = shows[:, TYPE_CODE[head] - 1]
             self.value[:, h] = torch.linalg.solve(torch.eye(STATES) - ahead * (1 - at_once), ahead @ at_once)

@@ -63,7 +63,7 @@ def make_version(
         raise ConfigurationError(f"{source}: no event before {until_ms}; give more events or a later --until")
     examples = examples_of(history)
     data = describe(examples, source, until_ms)
-    data = msgspec.structs.replace(data, not_learned=data.not_learned + _doubts(history))
+    data = msgspec.structs.replace(data, not_learned=data.not_learned + doubts(history))
     _warn(data, examples.sessions < _FEW_SESSIONS)
     learned = learn(examples, seed=seed, architecture=architecture, recipe=recipe, progress=progress)
     number = out.name if out.name.isdecimal() and not out.name.startswith("0") else "1"
@@ -157,23 +157,23 @@ def _not_learned(head: str, hazard: npt.NDArray[np.int8]) -> list[str]:
     return told + [f"{head} within {horizon}: none that is not nearer" for horizon in missing if horizon not in unknown]
 
 
-def _doubts(history: History) -> list[str]:
+def doubts(history: History) -> list[str]:
     """What else of the log cannot teach what it seems to."""
-    doubts = []
+    told = []
     if len(history.currencies) > 1:
         named = ", ".join(name for name, _ in history.currencies.most_common(5))
-        doubts.append(f"price: amounts in several currencies ({named}) were compared as plain numbers")
+        told.append(f"price: amounts in several currencies ({named}) were compared as plain numbers")
     for name, known in (("item", CODES.index("item")), ("category", CODES.index("category")), ("brand", CODES.index("brand"))):
         if not (history.rows["codes"][:, known] > 0).any():
-            doubts.append(f"{name}: no event has one")
+            told.append(f"{name}: no event has one")
     if np.isnan(history.rows["numbers"][:, NUMBERS.index("price")]).all():
-        doubts.append("price: no event has one")
+        told.append("price: no event has one")
     types = np.unique(history.rows["codes"][:, CODES.index("type")])
     if len(types) == 1:
-        doubts.append(f"next_type: every event is a {EVENT_TYPES[types[0] - 1]}")
+        told.append(f"next_type: every event is a {EVENT_TYPES[types[0] - 1]}")
     if (np.diff(history.start) == 1).all():
-        doubts.append("churn, next_type, next_item: no session has a second event")
-    return doubts
+        told.append("churn, next_type, next_item: no session has a second event")
+    return told
 
 
 def _warn(data: TrainingData, few: bool) -> None:

@@ -130,7 +130,7 @@ def _strength(seen: Seen) -> Doubles:
     rate = k / np.maximum(n, 1.0)
     between = (n * (rate - p) ** 2).sum(0) - noise * np.maximum((n > 0).sum(0) - 1, 0)
     between /= np.maximum(total - (n**2).sum(0) / total, 1.0)
-    return np.clip(noise / np.maximum(between, 1e-12), _LEAST, _MOST)
+    return np.asarray(np.clip(noise / np.maximum(between, 1e-12), _LEAST, _MOST))
 
 
 def _log_odds(seen: Seen, strength: Doubles, before: Doubles) -> Doubles:

@@ -119,7 +119,7 @@ class RowFeatures(nn.Module):
         shown = torch.stack([has_item - again, again - again * still, still], dim=-1)  # [B, T, 3]
         left = ((codes[..., _CATEGORY] > 0).to(dtype) - same[..., 2])[..., None]  # another category, or the first
         summed = torch.cat([one_hot, bumps, shown, left, paused], dim=-1).cumsum(dim=1)
-        types, passed, items, lefts, pauses = summed.split([len(EVENT_TYPES), len(_PAUSES), 3, 1, 1], dim=-1)
+        types, passed, items, lefts, pauses = torch.split(summed, [len(EVENT_TYPES), len(_PAUSES), 3, 1, 1], dim=-1)
         in_cart = types[..., TYPE_CODE["cart"] - 1] - types[..., TYPE_CODE["remove_from_cart"] - 1]
         holds = torch.stack([(in_cart > 0).to(dtype), in_cart.clamp(min=0.0).log1p()], dim=-1)
         mean_bumps = passed / pauses.clamp(min=1.0)

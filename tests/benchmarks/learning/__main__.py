@@ -44,7 +44,8 @@ def main() -> None:
                 f"{spec.name} {seed}: {made.share:.3f} of the Bayes skill, log-loss {made.log_loss:.5f} "
                 f"({made.constant:.5f} constant, {made.bayes:.5f} Bayes), AUC {made.roc_auc:.4f} ({made.bayes_auc:.4f}), "
                 f"first event {made.first_auc:.4f} ({made.bayes_first_auc:.4f}), "
-                f"ECE {made.ece:.4f} (floor {made.floor:.4f}), level {made.level:+.4f}, {seconds:.0f} s",
+                f"ECE {made.ece:.4f} (floor {made.floor:.4f}, Bayes {made.bayes_ece:.4f}), "
+                f"level {made.level:+.4f}, {seconds:.0f} s",
                 highlight=False, soft_wrap=True,
             )  # fmt: skip
     _console.print(_table(results))

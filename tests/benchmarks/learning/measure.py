@@ -30,11 +30,15 @@ class Measured(NamedTuple):
     bayes_first_auc: float
     ece: float
     floor: float
+    bayes_ece: float
     level: float
 
 
 def measured(data: SimulatedSet, p: Doubles, seed: int = 0) -> Measured:
-    """Figures of the scores p [n] of the set's judging events. `level` is mean score less share of positives."""
+    """Figures of the scores p [n] of the set's judging events. `level` is mean score less share of positives.
+
+    `floor` is the mean calibration error of scores that are true, `bayes_ece` that of the truth on these very sessions.
+    """
     label, truth = data.label, data.truth
     ones = np.ones((1, len(label)))
     constant, bayes, model = (float(log_losses(label, each).mean()) for each in (np.full(len(label), data.prevalence), truth, p))
@@ -54,6 +58,7 @@ def measured(data: SimulatedSet, p: Doubles, seed: int = 0) -> Measured:
         bayes_first_auc=float(best_first.roc_auc[0]),
         ece=float(mine.ece[0]),
         floor=_floor(data, p, seed),
+        bayes_ece=float(best.ece[0]),
         level=float((p - label).mean()),
     )
 
