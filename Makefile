@@ -49,8 +49,10 @@ faults: install
 bench: install .venv-bench/.installed
 	@$(BIN)/python -m tests.benchmarks --write-docs
 
-# Every technique on a simulated log and, where they are, on real ones; an hour on two cores.
+# How much of what can be known of simulated shops `inkling train` learns, then every technique on a simulated log and, where they
+# are, on real ones: hours on two cores. Each part can be run alone, and on one set.
 bench-learning: install
+	@$(BIN)/python -m tests.benchmarks.learning
 	@$(BIN)/python -m tests.benchmarks.leaderboard --write-docs
 
 lint: install

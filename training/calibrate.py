@@ -1,5 +1,6 @@
-"""Calibration on sessions later than those trained on: small corrections, held back where there is little to go by."""
+"""Calibration on sessions that were not trained on: small corrections, held back where there is little to go by."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -7,124 +8,209 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from training.drift import level_now
 from training.examples import Examples
 from training.labels import UNKNOWN
 from training.losses import masked_bce
 from training.model import Heads, IntentModel
-from training.serving import Calibration
+from training.serving import BANDS, Calibration, bands_of
 from training.train import tensors
+from worker.contract.events import HORIZONS
 
-#: How far a slope may be expected from 1 and a shift from 0 before any data is seen (spreads of normal priors).
+#: How far a slope may be expected from 1 and a shift from 0 before any data is seen (spreads of normal priors), for all
+#: prefix lengths together, and how far those of one band from these.
 _SLOPE_SPREAD, _SHIFT_SPREAD = 0.2, 0.2
+_BAND_SLOPE_SPREAD, _BAND_SHIFT_SPREAD = 0.05, 0.05
+#: The same for a slope that all sessions tell: a small log may be learned by heart.
+_CROSSED_SLOPE_SPREAD = 0.5
 _BATCH_EVENTS = 2048
 _MAX_STEPS = 60
 #: Events whose next item is looked at: one slope needs no more, and each costs a logit for every item bucket.
 _MOST_ITEMS = 4000
+_SESSION = HORIZONS.index("session")
 
 
 class _Collected(NamedTuple):
     """Logits, calibrated so far, and labels of all events: [N, ...]; next item only where it is known."""
 
-    hazard: Tensor
+    link: Tensor
     churn: Tensor
     next_type: Tensor
-    next_item: Tensor
-    hazard_label: Tensor
+    band: Tensor
+    row: Tensor
+    link_label: Tensor
     churn_label: Tensor
     type_label: Tensor
+    next_item: Tensor
     item_label: Tensor
 
 
 class _Correction(NamedTuple):
-    """What is fitted. A logit z becomes (z - mean) * slope + mean + shift, so that slope and shift do not pull at each other."""
+    """What is fitted. A logit z becomes (z - mean) * slope + mean + shift, so that slope and shift do not pull at each other.
 
-    hazard_slope: Tensor
-    hazard_shift: Tensor
+    Those of a band ([BANDS, ...]) are added to the common ones.
+    """
+
+    link_slope: Tensor
+    link_shift: Tensor
     churn_slope: Tensor
     churn_shift: Tensor
     type_slope: Tensor
     type_shift: Tensor
     item_slope: Tensor
+    band_link_slope: Tensor
+    band_link_shift: Tensor
+    band_churn_slope: Tensor
+    band_churn_shift: Tensor
 
 
-def calibrate(model: IntentModel, examples: Examples, prior: Calibration | None = None) -> Calibration:
-    """The likeliest correction of `prior` (by default the identity) on these examples; without any it is the prior."""
-    before = prior or Calibration()
-    if not len(examples):
+def calibrate(model: IntentModel, examples: Examples, prior: Calibration | None = None, level: bool = True) -> Calibration:
+    """The likeliest correction of `prior` (by default the identity) on these examples; without any it is the prior.
+
+    Without `level` the level of purchases and carts within the session stays: few sessions tell it badly. See `follow_level`.
+    """
+    return _fitted([(model, examples)], prior or Calibration(), level, _SLOPE_SPREAD)
+
+
+def calibrate_crossed(parts: Sequence[tuple[IntentModel, Examples]]) -> Calibration:
+    """The likeliest correction for a network trained on all parts, from networks each of which has not seen its own part.
+
+    Every session is looked at, so that a network that has learned a small log by heart is found out. The level within the
+    session stays: see `follow_level`.
+    """
+    return _fitted(parts, Calibration(), False, _CROSSED_SLOPE_SPREAD)
+
+
+def _fitted(parts: Sequence[tuple[IntentModel, Examples]], before: Calibration, level: bool, slope_spread: float) -> Calibration:
+    parts = [(model, examples) for model, examples in parts if len(examples)]
+    if not parts:
         return before
     with torch.no_grad():
-        data = _collect(model.eval(), before, examples)
-        means = _Means(data.hazard.mean(0), data.churn.mean(), data.next_type.mean(0))
+        collected = [_collect(model.eval(), before, examples, _MOST_ITEMS // len(parts)) for model, examples in parts]
+        data = _Collected(*(torch.cat(column) for column in zip(*collected, strict=True)))
+        means = _Means(data.link.mean(0), data.churn.mean(), data.next_type.mean(0))
     # The events of a session share their fate: together they count about as one.
-    weight = examples.sessions / max(len(data.churn), 1)
-    ones, zeros = torch.ones_like, torch.zeros_like
+    weight = sum(examples.sessions for _, examples in parts) / max(len(data.churn), 1)
+    shape = before.link_bias.shape[1:]
     c = _Correction(
-        ones(before.hazard_scale), zeros(before.hazard_bias), ones(before.churn_scale), zeros(before.churn_bias),
-        ones(before.type_scale), zeros(before.type_bias), ones(before.item_scale),
-    )  # fmt: skip
+        link_slope=torch.ones(shape),
+        link_shift=torch.zeros(shape),
+        churn_slope=torch.ones(()),
+        churn_shift=torch.zeros(()),
+        type_slope=torch.ones(()),
+        type_shift=torch.zeros_like(before.type_bias),
+        item_slope=torch.ones(()),
+        band_link_slope=torch.zeros(BANDS, *shape),
+        band_link_shift=torch.zeros(BANDS, *shape),
+        band_churn_slope=torch.zeros(BANDS),
+        band_churn_shift=torch.zeros(BANDS),
+    )
     for tensor in c:
         tensor.requires_grad_(True)
     optimiser = torch.optim.LBFGS(list(c), max_iter=_MAX_STEPS, line_search_fn="strong_wolfe")
 
     def objective() -> Tensor:
         optimiser.zero_grad()
-        total = weight * _log_loss(c, means, data) + _penalty(c)
+        total = weight * _log_loss(c, means, data) + _penalty(c, slope_spread)
         total.backward()  # type: ignore[no-untyped-call]
         return total
 
     optimiser.step(objective)  # type: ignore[no-untyped-call]
-    return _combined(before, _Correction(*(tensor.detach() for tensor in c)), means)
+    fitted = _Correction(*(tensor.detach() for tensor in c))
+    if not level:
+        fitted.link_shift[:, _SESSION] = 0.0
+    return _combined(before, fitted, means)
+
+
+def follow_level(model: IntentModel, calibration: Calibration, examples: Examples) -> Calibration:
+    """The calibration with the level of purchases and carts within the session where it stands at the end of the examples.
+
+    All sessions tell the level together, unless it has moved by more than chance: then the later ones count more. The examples
+    may be those that were trained on: a level of two numbers is not learned by heart.
+    """
+    if not len(examples):
+        return calibration
+    with torch.no_grad():
+        data = _collect(model.eval(), calibration, examples, 0)
+    p = torch.sigmoid(data.link[..., _SESSION]).double().numpy()  # [N, 2]
+    label = data.link_label[..., _SESSION].numpy()
+    session, started_ms = _sessions_of(examples, data.row.numpy())
+    after = Calibration()
+    after.load_state_dict(calibration.state_dict())
+    for h in range(p.shape[1]):
+        known = label[:, h] != UNKNOWN
+        if (label[known, h] == 1).any():
+            after.link_bias[:, h, _SESSION] += level_now(
+                p[known, h], label[known, h].astype(np.float64), session[known], started_ms[known]
+            )
+    return after
+
+
+def _sessions_of(examples: Examples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    """Session and its start of each row."""
+    lengths = examples.stop - examples.first
+    predicted = examples.predicted
+    order = np.argsort(predicted)
+    at = order[np.searchsorted(predicted[order], rows)]
+    return np.repeat(examples.session, lengths)[at], np.repeat(examples.started_ms, lengths)[at]
 
 
 class _Means(NamedTuple):
-    hazard: Tensor
+    link: Tensor
     churn: Tensor
     next_type: Tensor
 
 
-def _collect(model: IntentModel, before: Calibration, examples: Examples) -> _Collected:
+def _collect(model: IntentModel, before: Calibration, examples: Examples, most_items: int) -> _Collected:
     parts: list[list[Tensor]] = []
-    items_left = _MOST_ITEMS
     for batch in examples.batches(_BATCH_EVENTS, np.random.default_rng(0)):
         rows = torch.from_numpy(batch.predict)
         heads = Heads(*(head[rows] for head in model(*tensors(batch.inputs))))
-        hazard, churn, next_type = before.apply_to(heads)
-        labels = [torch.from_numpy(array)[rows] for array in (batch.hazard, batch.churn, batch.next_type, batch.next_item)]
-        known = torch.nonzero(labels[-1] != UNKNOWN)[:items_left, 0]
-        items_left -= len(known)
+        band = bands_of(torch.from_numpy(batch.inputs.numbers))[rows]
+        link, churn, next_type = before.apply_to(heads, band)
+        labels = [torch.from_numpy(array)[rows] for array in (batch.row, batch.link, batch.churn, batch.next_type)]
+        item = torch.from_numpy(batch.next_item)[rows]
+        known = torch.nonzero(item != UNKNOWN)[:most_items, 0]
+        most_items -= len(known)
         next_item = model.item_logits(heads.next_item[known]) * before.item_scale
-        parts.append([hazard, churn, next_type, next_item, *labels[:-1], labels[-1][known]])
+        parts.append([link, churn, next_type, band, *labels, next_item, item[known]])
     return _Collected(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def _log_loss(c: _Correction, means: _Means, data: _Collected) -> Tensor:
-    hazard = (data.hazard - means.hazard) * c.hazard_slope + means.hazard + c.hazard_shift
-    churn = (data.churn - means.churn) * c.churn_slope + means.churn + c.churn_shift
+    link_slope, link_shift = c.link_slope + c.band_link_slope[data.band], c.link_shift + c.band_link_shift[data.band]
+    churn_slope, churn_shift = c.churn_slope + c.band_churn_slope[data.band], c.churn_shift + c.band_churn_shift[data.band]
+    link = (data.link - means.link) * link_slope + means.link + link_shift
+    churn = (data.churn - means.churn) * churn_slope + means.churn + churn_shift
     types = (data.next_type - means.next_type) * c.type_slope + means.next_type + c.type_shift
-    total = masked_bce(hazard, data.hazard_label).sum() + masked_bce(churn, data.churn_label).sum()
+    total = masked_bce(link, data.link_label).sum() + masked_bce(churn, data.churn_label).sum()
     total = total + F.cross_entropy(types, data.type_label, ignore_index=UNKNOWN, reduction="sum")
     if len(data.item_label):
         total = total + F.cross_entropy(data.next_item * c.item_slope, data.item_label, reduction="sum")
     return total
 
 
-def _penalty(c: _Correction) -> Tensor:
+def _penalty(c: _Correction, slope_spread: float) -> Tensor:
     """Minus the log of the priors."""
     total = torch.zeros(())
     for name, value in c._asdict().items():
-        slope = name.endswith("slope")
-        spread = _SLOPE_SPREAD if slope else _SHIFT_SPREAD
-        total = total + (((value - float(slope)) / spread) ** 2).sum() / 2
+        slope, band = name.endswith("slope"), name.startswith("band")
+        common = slope_spread if slope else _SHIFT_SPREAD
+        own = _BAND_SLOPE_SPREAD if slope else _BAND_SHIFT_SPREAD
+        middle = float(slope and not band)
+        total = total + (((value - middle) / (own if band else common)) ** 2).sum() / 2
     return total
 
 
 def _combined(before: Calibration, c: _Correction, means: _Means) -> Calibration:
     """The correction put after `before`, in the form that the graph holds."""
     after = Calibration()
-    after.hazard_scale.copy_(before.hazard_scale * c.hazard_slope)
-    after.hazard_bias.copy_((before.hazard_bias - means.hazard) * c.hazard_slope + means.hazard + c.hazard_shift)
-    after.churn_scale.copy_(before.churn_scale * c.churn_slope)
-    after.churn_bias.copy_((before.churn_bias - means.churn) * c.churn_slope + means.churn + c.churn_shift)
+    link_slope, link_shift = c.link_slope + c.band_link_slope, c.link_shift + c.band_link_shift
+    churn_slope, churn_shift = c.churn_slope + c.band_churn_slope, c.churn_shift + c.band_churn_shift
+    after.link_scale.copy_(before.link_scale * link_slope)
+    after.link_bias.copy_((before.link_bias - means.link) * link_slope + means.link + link_shift)
+    after.churn_scale.copy_(before.churn_scale * churn_slope)
+    after.churn_bias.copy_((before.churn_bias - means.churn) * churn_slope + means.churn + churn_shift)
     after.type_scale.copy_(before.type_scale * c.type_slope)
     after.type_bias.copy_((before.type_bias - means.next_type) * c.type_slope + means.next_type + c.type_shift)
     after.item_scale.copy_(before.item_scale * c.item_slope)

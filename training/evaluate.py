@@ -12,7 +12,7 @@ from training.examples import Examples
 from training.history import Ints
 from training.labels import UNKNOWN, Bools
 from training.metrics.binary import figures, log_losses
-from training.serving import ServingModel, cumulative
+from training.serving import ServingModel, bands_of, cumulative
 from training.train import tensors
 from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS
 from worker.contract.features import CODES, TYPE_CODE
@@ -78,13 +78,13 @@ def predict(model: ServingModel, examples: Examples, listed: int = 0) -> Predict
     for batch in examples.batches(_BATCH_EVENTS):
         rows = torch.from_numpy(batch.predict)
         heads = model.network(*tensors(batch.inputs))
-        hazard, churn, types = model.calibration.apply_to(heads)
+        link, churn, types = model.calibration.apply_to(heads, bands_of(torch.from_numpy(batch.inputs.numbers)))
         target, item = torch.from_numpy(batch.next_type)[rows], torch.from_numpy(batch.next_item)[rows]
         items = model.network.item_logits(heads.next_item[rows]) * model.calibration.item_scale
         parts.append(
             (
                 batch.row[batch.predict],
-                cumulative(hazard[rows]).double().numpy(),
+                cumulative(link[rows]).double().numpy(),
                 torch.sigmoid(churn[rows]).double().numpy(),
                 _class_losses(types[rows], target),
                 _class_losses(items, item),

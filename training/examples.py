@@ -13,20 +13,25 @@ from training.labels import UNKNOWN, Bools, Labels, label
 from worker.contract.features import FeatureSpec, ModelInputs, encode_rows
 from worker.contract.session import SessionPolicy
 
+#: Parts of the sessions; rates that a session is trained with leave out its own part.
+FOLDS = 5
+
 
 class Batch(NamedTuple):
     """B windows padded to T rows; labels only where `predict`, elsewhere UNKNOWN (or False).
 
-    predict [B, T] · hazard int8 [B, T, 2, 5] · churn int8 [B, T] · next_type, next_item int64 [B, T] · row int64 [B, T]
+    predict [B, T] · link int8 [B, T, 2, 5] · churn int8 [B, T] · next_type, next_item int64 [B, T] · row int64 [B, T] ·
+    fold int64 [B], see `rates`
     """
 
     inputs: ModelInputs
     predict: Bools
-    hazard: npt.NDArray[np.int8]
+    link: npt.NDArray[np.int8]
     churn: npt.NDArray[np.int8]
     next_type: Ints
     next_item: Ints
     row: Ints
+    fold: Ints
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Examples:
 
     rows: Rows
     labels: Labels
-    hazard: npt.NDArray[np.int8]
+    link: npt.NDArray[np.int8]
     start: Ints
     stop: Ints
     first: Ints
@@ -75,6 +80,13 @@ class Examples:
             started_ms=self.started_ms[windows],
         )
 
+    def joined(self, other: "Examples") -> "Examples":
+        """These windows and those of the other, if they are of the same log; otherwise these."""
+        if other.rows is not self.rows:
+            return self
+        windows = ("start", "stop", "first", "session", "started_ms")
+        return replace(self, **{name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in windows})
+
     def between(self, from_ms: int | None, until_ms: int | None) -> "Examples":
         """Windows of sessions that began at or after `from_ms` and before `until_ms`."""
         inside = np.ones(len(self), bool)
@@ -101,11 +113,12 @@ class Examples:
         return Batch(
             inputs,
             predict,
-            np.where(predict[..., None, None], self.hazard[row], np.int8(UNKNOWN)),
+            np.where(predict[..., None, None], self.link[row], np.int8(UNKNOWN)),
             np.where(predict, self.labels.churn[row], np.int8(UNKNOWN)),
             np.where(predict, self.labels.next_type[row], UNKNOWN),
             np.where(predict, self.labels.next_item[row], UNKNOWN),
             row,
+            self.session[windows] % FOLDS,
         )
 
     def batches(self, events: int, rng: np.random.Generator | None = None) -> Iterator[Batch]:
@@ -141,7 +154,7 @@ def examples_of(history: History) -> Examples:
     return Examples(
         rows=history.rows,
         labels=labels,
-        hazard=labels.hazard,
+        link=labels.link,
         start=start,
         stop=stop,
         first=first,

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
 
 from training.examples import Examples
 from training.labels import UNKNOWN
@@ -30,7 +29,7 @@ def fit_fallback(examples: Examples, seed: int) -> FallbackScorer:
     mean = features.mean(0) if len(rows) else np.zeros(len(FALLBACK_FEATURES))
     scale = np.maximum(features.std(0), 1e-3) if len(rows) else np.ones(len(FALLBACK_FEATURES))
     standard = (features - mean) / scale
-    hazard, labels = examples.hazard[rows], examples.labels
+    hazard, labels = examples.labels.hazard[rows], examples.labels
     layers = {
         head: _stacked([_binary(standard, hazard[:, h, k]) for k in range(len(HORIZONS))]) for h, head in enumerate(HAZARD_HEADS)
     }
@@ -64,7 +63,7 @@ def _binary(features: Doubles, labels: npt.NDArray[Any]) -> tuple[Doubles, float
     if positive in (0, int(known.sum())):
         p = (positive + 0.05) / (int(known.sum()) + 50.0)
         return np.zeros(features.shape[1]), float(np.log(p / (1 - p)))
-    fitted = LogisticRegression(C=_C, max_iter=_MAX_STEPS).fit(features[known], labels[known])
+    fitted = _fitted(features[known], labels[known])
     return fitted.coef_[0], float(fitted.intercept_[0])
 
 
@@ -76,7 +75,7 @@ def _classes(features: Doubles, labels: npt.NDArray[np.int64]) -> Layer:
     weights = np.zeros((len(EVENT_TYPES), features.shape[1]))
     bias = np.log(counts / counts.sum())
     if len(seen) > 1:
-        fitted = LogisticRegression(C=_C, max_iter=_MAX_STEPS).fit(features[known], labels[known])
+        fitted = _fitted(features[known], labels[known])
         if len(seen) == 2:
             weights[seen[1]], bias[seen] = fitted.coef_[0], (0.0, float(fitted.intercept_[0]))
         else:
@@ -84,6 +83,13 @@ def _classes(features: Doubles, labels: npt.NDArray[np.int64]) -> Layer:
         unseen = np.setdiff1d(np.arange(len(EVENT_TYPES)), seen)
         bias[unseen] = bias[seen].min() + np.log(0.1 / counts[seen].min())
     return Layer(weights.tolist(), bias.tolist())
+
+
+def _fitted(features: Doubles, labels: npt.NDArray[Any]) -> Any:
+    # Slow to import, and wanted only here.
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=_C, max_iter=_MAX_STEPS).fit(features, labels)
 
 
 def _stacked(logits: list[tuple[Doubles, float]]) -> Layer:

@@ -29,9 +29,9 @@ def fine_tune(
 
     Of each batch of about `batch_events` events the share `replay_share` comes from `replay` (none when it is empty).
     `freeze_layers` keeps that many layers of the trunk, from below, as they are, and with them how types and numbers enter
-    it. Without `steps` there are as many as make three passes over `fresh`, at least 50 and at most 2,000. Without any
-    `calibration` examples the champion's calibration stays. For a control that only optimises
-    further give old examples as `fresh`.
+    it; the filter of intents stays in any case. Rates by id are taken anew, shrunk to the champion's. Without `steps`
+    there are as many as make three passes over `fresh`, at least 50 and at most 2,000. Without any `calibration` examples the
+    champion's calibration stays. For a control that only optimises further give old examples as `fresh`.
 
     The three sets must have the champion's spec. Deterministic by `seed`. Raises ModelError when the weights cannot be loaded,
     ValueError when nothing is fresh.
@@ -41,6 +41,7 @@ def fine_tune(
     reproducible(seed)
     model = champion.serving_model()
     _freeze(model.network, freeze_layers)
+    model.network.features.rates.fit(fresh.joined(replay))
     from_replay = round(batch_events * replay_share) if len(replay) else 0
     if steps is None:
         steps = min(max(_EPOCHS * -(-len(fresh.predicted) // (batch_events - from_replay)), _MIN_STEPS), _MAX_STEPS)
@@ -61,6 +62,6 @@ def fine_tune(
 def _freeze(network: IntentModel, layers: int) -> None:
     if not layers:
         return
-    frozen = [*network.trunk.layers[:layers], network.types, network.numbers_in]
+    frozen = [*list(network.trunk.get_submodule("layers").children())[:layers], network.types, network.numbers_in]
     for part in frozen:
         part.requires_grad_(False)

@@ -1,5 +1,6 @@
 """A log folded once, kept as the rows of every session: what examples, labels and evaluation are cut from."""
 
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.read import LoggedEvent
+from worker.contract.events import ClickEvent
 from worker.contract.features import ROW, FeatureSpec
 from worker.contract.fold import Fold
 from worker.contract.session import Outcome, Session, SessionPolicy
@@ -25,7 +27,9 @@ class History:
     start      int64 [S+1]  session s is rows[start[s]:start[s + 1]]
     visitor    int64 [S]    number of the session's visitor
     newest_ms  int64 [S]    newest event time of the session's partition: labels up to here can be known
+    shop       int64 [N]    number of the row's session by the shop's own session id, -1 where the shop gave none
     items      events by item id
+    currencies events with a price by currency
     outcomes   events by what they did to their session
     """
 
@@ -33,7 +37,9 @@ class History:
     start: Ints
     visitor: Ints
     newest_ms: Ints
+    shop: Ints
     items: Counter[str]
+    currencies: Counter[str]
     outcomes: Counter[Outcome]
     spec: FeatureSpec
     policy: SessionPolicy
@@ -54,6 +60,7 @@ def fold_log(events: Iterable[LoggedEvent], spec: FeatureSpec, policy: SessionPo
     newest: defaultdict[int, int] = defaultdict(int)
     recorder = _Recorder()
     items: Counter[str] = Counter()
+    currencies: Counter[str] = Counter()
     outcomes: Counter[Outcome] = Counter()
     for event, partition, offset in events:
         if until_ms is not None and event.event_time >= until_ms:
@@ -65,11 +72,14 @@ def fold_log(events: Iterable[LoggedEvent], spec: FeatureSpec, policy: SessionPo
         outcomes[outcome] += 1
         if not outcome.changed:
             continue
+        recorder.note_shop(event, partition, offset)
         if event.item_id:
             items[event.item_id] += 1
+        if event.price is not None and event.currency:
+            currencies[event.currency] += 1
         if before is not None:
             recorder.note(before, session, outcome)
-    return _history(folds, newest, recorder, items, outcomes, spec, policy)
+    return _history(folds, newest, recorder, items, currencies, outcomes, spec, policy)
 
 
 class _Recorder:
@@ -78,6 +88,29 @@ class _Recorder:
     def __init__(self) -> None:
         self.ended: defaultdict[str, list[bytes]] = defaultdict(list)
         self.fallen: dict[str, bytes] = {}
+        self._shop_offsets: defaultdict[int, array[int]] = defaultdict(lambda: array("q"))
+        self._shop_numbers: defaultdict[int, array[int]] = defaultdict(lambda: array("q"))
+        self._shop_session: dict[str, tuple[str, int]] = {}
+        self._shop_sessions = 0
+
+    def note_shop(self, event: ClickEvent, partition: int, offset: int) -> None:
+        """Remember to which of the shop's own sessions the event belongs. One that comes back after another is a new one."""
+        if not event.session_id:
+            return
+        name, number = self._shop_session.get(event.visitor_id, ("", -1))
+        if name != event.session_id:
+            number, self._shop_sessions = self._shop_sessions, self._shop_sessions + 1
+            self._shop_session[event.visitor_id] = event.session_id, number
+        self._shop_offsets[partition].append(offset)
+        self._shop_numbers[partition].append(number)
+
+    def shop_of(self, partition: int, offsets: Ints) -> Ints:
+        """The number of the shop's own session of each row of the partition, -1 where there is none."""
+        known = np.array(self._shop_offsets[partition], np.int64)
+        if not len(known):
+            return np.full(len(offsets), -1)
+        at = np.minimum(np.searchsorted(known, offsets), len(known) - 1)
+        return np.where(known[at] == offsets, np.array(self._shop_numbers[partition], np.int64)[at], -1)
 
     def note(self, before: Session, after: Session, outcome: Outcome) -> None:
         visitor = before.visitor_id
@@ -94,6 +127,7 @@ def _history(
     newest: dict[int, int],
     recorder: _Recorder,
     items: Counter[str],
+    currencies: Counter[str],
     outcomes: Counter[Outcome],
     spec: FeatureSpec,
     policy: SessionPolicy,
@@ -101,21 +135,26 @@ def _history(
     parts: list[bytes] = []
     visitor: list[int] = []
     newest_ms: list[int] = []
+    shop: list[Ints] = [np.zeros(0, np.int64)]
     number = 0
     for partition in sorted(folds):
+        first = len(parts)
         for visitor_id, session in folds[partition].sessions.items():
             of_visitor = [*recorder.ended.get(visitor_id, ()), recorder.fallen.get(visitor_id, b"") + session.rows]
             parts += of_visitor
             visitor += [number] * len(of_visitor)
             newest_ms += [newest[partition]] * len(of_visitor)
             number += 1
+        shop.append(recorder.shop_of(partition, np.frombuffer(b"".join(parts[first:]), ROW)["offset"]))
     lengths = [len(part) // ROW.itemsize for part in parts]
     return History(
         rows=np.frombuffer(b"".join(parts), ROW),
         start=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
         visitor=np.array(visitor, np.int64),
         newest_ms=np.array(newest_ms, np.int64),
+        shop=np.concatenate(shop),
         items=items,
+        currencies=currencies,
         outcomes=outcomes,
         spec=spec,
         policy=policy,

@@ -1,5 +1,8 @@
 """What really happened after each event, as far as the log can know it.
 
+The session's horizon is the shop's own session where the shop names one, and otherwise the session by its gap: some shops'
+sessions outlast a pause, and whoever reads "within the session" of such a shop means those.
+
 A horizon counts only once it has elapsed: before that neither "no" nor an early "yes" is used, so that fresh data is not biased.
 """
 
@@ -19,6 +22,9 @@ Bools = npt.NDArray[np.bool_]
 _FIXED_MS = {horizon: length for horizon, length in HORIZON_MS.items() if horizon != "session"}
 _SESSION_CAP_MS = HORIZON_MS["session"]
 _SESSION = HORIZONS.index("session")
+
+#: A session of the shop's own is over after the longest pause of this share of them.
+_SHOP_PAUSES = 0.999
 
 #: Stands for "not known" in labels of classes and hazards.
 UNKNOWN = -1
@@ -51,6 +57,19 @@ class Labels:
         known = self.matured[:, None, :] & ~earlier
         return np.where(known, self.within, UNKNOWN).astype(np.int8)
 
+    @property
+    def link(self) -> npt.NDArray[np.int8]:
+        """int8 [N, 2, 5]: what each of the network's logits is asked, from the session's horizon outwards and inwards.
+
+        At the session's horizon: does such an event follow within it. At a longer one: within it, given not within the one
+        before (a hazard). At a shorter one: within it, given within the one after (a reversed hazard). UNKNOWN when what is
+        given does not hold, or has not matured.
+        """
+        known = np.broadcast_to(self.matured[:, None, :], self.within.shape).copy()
+        known[..., :_SESSION] &= self.within[..., 1 : _SESSION + 1] & self.matured[:, None, 1 : _SESSION + 1]
+        known[..., _SESSION + 1 :] &= ~self.within[..., _SESSION:-1]
+        return np.where(known, self.within, UNKNOWN).astype(np.int8)
+
 
 def label(history: History) -> Labels:
     """The labels of every event of the log."""
@@ -60,6 +79,8 @@ def label(history: History) -> Labels:
     last_ms = time[history.start[1:] - 1][session] if len(rows) else time
     newest = history.newest_ms[session] - history.policy.grace_ms
     within = np.stack([_within(history, time, types == TYPE_CODE[head], session) for head in HAZARD_HEADS], axis=1)
+    shop_last_ms, pause_ms = _shop_ends(history, time)
+    last_ms = np.where(history.shop >= 0, shop_last_ms + pause_ms - history.policy.gap_ms, last_ms)
     matured = newest[:, None] >= _ends(time, last_ms, history.policy.gap_ms)
 
     follows = np.zeros(len(rows), bool)
@@ -92,8 +113,26 @@ def _within(history: History, time: Ints, wanted: Bools, session: Ints) -> Bools
         if horizon in _FIXED_MS:
             within[:, k] = found & (after_ms <= _FIXED_MS[horizon])
         else:
-            within[:, k] = found & (session[nearest] == session) & (after_ms <= _SESSION_CAP_MS)
+            shop = history.shop
+            same = np.where(shop >= 0, shop[nearest] == shop, session[nearest] == session)
+            within[:, k] = found & same & (after_ms <= _SESSION_CAP_MS)
     return np.logical_or.accumulate(within, axis=1)
+
+
+def _shop_ends(history: History, time: Ints) -> tuple[Ints, int]:
+    """[N]: the newest event of the row's session by the shop's id; and the pause after which such a session is over."""
+    last_ms, gap_ms = time.copy(), history.policy.gap_ms
+    rows = np.flatnonzero(history.shop >= 0)
+    if not len(rows):
+        return last_ms, gap_ms
+    order = rows[np.lexsort((time[rows], history.shop[rows]))]
+    number, at = history.shop[order], time[order]
+    start = np.flatnonzero(np.diff(number, prepend=-1))
+    last_ms[order] = np.repeat(np.maximum.reduceat(at, start), np.diff(np.append(start, len(order))))
+    pauses = np.diff(at, prepend=at[0])
+    pauses[start] = 0
+    longest = np.quantile(np.maximum.reduceat(pauses, start), _SHOP_PAUSES, method="higher")
+    return last_ms, int(np.clip(longest, gap_ms, max(_SESSION_CAP_MS, gap_ms)))
 
 
 def _ends(time: Ints, last_ms: Ints, gap_ms: int) -> Ints:

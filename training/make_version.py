@@ -3,33 +3,39 @@
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from training.architecture import Architecture
-from training.calibrate import calibrate
+from training.calibrate import calibrate, calibrate_crossed, follow_level
 from training.evaluate import evaluate
 from training.examples import Examples, examples_of
 from training.fallback_fit import fit_fallback
-from training.history import fold_log
+from training.history import History, fold_log
 from training.labels import UNKNOWN
+from training.model import IntentModel
 from training.read import LoggedEvent
 from training.serving import Calibration, Candidates, ServingModel
 from training.train import Progress, Recipe, train
 from training.version import LoadedVersion, TrainingData, check_new, export_version
-from worker.contract.events import HAZARD_HEADS, HORIZONS
-from worker.contract.features import FeatureSpec
+from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS
+from worker.contract.features import CODES, NUMBERS, FeatureSpec
 from worker.contract.session import SessionPolicy
 from worker.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
+#: More events are not learned from at once: a row with its labels and windows takes some 400 bytes.
+NEWEST_EVENTS = 4_000_000
 #: The earlier part of the sessions that the network is trained on; the later part calibrates it.
-TRAINED_SHARE = 0.85
+TRAINED_SHARE = 0.9
 #: Below this many sessions all of them train, and nothing is calibrated: there would be next to nothing to see.
 _FEW_SESSIONS = 200
+#: Up to this many sessions are all trained on, and calibrated by so many parts; a larger log can spare some, and the time counts.
+_CROSSED_SESSIONS, _PARTS = 8000, 4
 
 
 def make_version(
@@ -56,20 +62,13 @@ def make_version(
     if not len(history.rows):
         raise ConfigurationError(f"{source}: no event before {until_ms}; give more events or a later --until")
     examples = examples_of(history)
-    few = examples.sessions < _FEW_SESSIONS
-    earlier, later = (examples, examples.select(np.zeros(0, np.int64))) if few else examples.split(TRAINED_SHARE)
     data = describe(examples, source, until_ms)
-    _warn(data, few)
-    network = train(earlier, seed=seed, architecture=architecture, recipe=recipe, progress=progress)
-    model = ServingModel(network, Calibration(), Candidates.most_frequent(examples.items)).eval()
-    raw = evaluate(model, later) if len(later) else None
-    model.calibration = calibrate(network, later)
-    metrics: dict[str, Any] = {}
-    if raw is not None:
-        metrics["held_out"] = {"what": f"the last {1 - TRAINED_SHARE:.0%} of the sessions, before calibration on them", **raw}
+    data = msgspec.structs.replace(data, not_learned=data.not_learned + doubts(history))
+    _warn(data, examples.sessions < _FEW_SESSIONS)
+    learned = learn(examples, seed=seed, architecture=architecture, recipe=recipe, progress=progress)
     number = out.name if out.name.isdecimal() and not out.name.startswith("0") else "1"
     return export_version(
-        model,
+        learned.model,
         fit_fallback(examples, seed),
         out,
         version=number,
@@ -77,9 +76,52 @@ def make_version(
         data=data,
         policy=policy,
         partitions=partitions,
-        metrics=metrics,
+        metrics=learned.metrics,
         seed=seed,
     )
+
+
+class Learned(NamedTuple):
+    """A calibrated model, and its figures on sessions that it was not trained on."""
+
+    model: ServingModel
+    metrics: dict[str, Any]
+
+
+def learn(
+    examples: Examples,
+    *,
+    seed: int = 0,
+    architecture: Architecture | None = None,
+    recipe: Recipe | None = None,
+    progress: Progress | None = None,
+) -> Learned:
+    """Train, and calibrate on sessions that were not trained on. Deterministic by seed.
+
+    Of many sessions the later ones are left out of training and calibrate. Of few none can be spared: all of them train, and
+    networks that each leave out a part calibrate.
+    """
+    candidates = Candidates.most_frequent(examples.items)
+
+    def trained(on: Examples) -> IntentModel:
+        return train(on, seed=seed, architecture=architecture, recipe=recipe, progress=progress)
+
+    if examples.sessions < _FEW_SESSIONS:
+        network = trained(examples)
+        return Learned(ServingModel(network, follow_level(network, Calibration(), examples), candidates).eval(), {})
+    if examples.sessions <= _CROSSED_SESSIONS:
+        part = examples.session % _PARTS
+        crossed = [(trained(examples.select(part != k)), examples.select(part == k)) for k in range(_PARTS)]
+        left_out = f"a part of 1 in {_PARTS} of the sessions, by a network that was trained on the others, before calibration"
+        network, (judge, later), calibration = trained(examples), crossed[0], calibrate_crossed(crossed)
+    else:
+        left_out = f"the last {1 - TRAINED_SHARE:.0%} of the sessions, before calibration on them"
+        earlier, later = examples.split(TRAINED_SHARE)
+        network = judge = trained(earlier)
+        calibration = calibrate(network, later, level=False)
+    raw = evaluate(ServingModel(judge, Calibration(), candidates), later)
+    model = ServingModel(network, follow_level(network, calibration, examples), candidates).eval()
+    return Learned(model, {"held_out": {"what": left_out, **raw}})
 
 
 def describe(examples: Examples, source: str, until_ms: int | None = None) -> TrainingData:
@@ -91,7 +133,7 @@ def describe(examples: Examples, source: str, until_ms: int | None = None) -> Tr
     for h, head in enumerate(HAZARD_HEADS):
         known = np.maximum(matured.sum(0), 1)
         priors[head] = ((within[:, h] & matured).sum(0) / known).tolist()
-        not_learned += _not_learned(head, examples.hazard[rows, h])
+        not_learned += _not_learned(head, examples.labels.hazard[rows, h])
     churn = examples.labels.churn[rows]
     priors["churn"] = [float((churn == 1).sum() / max((churn != UNKNOWN).sum(), 1))]
     return TrainingData(
@@ -115,8 +157,27 @@ def _not_learned(head: str, hazard: npt.NDArray[np.int8]) -> list[str]:
     return told + [f"{head} within {horizon}: none that is not nearer" for horizon in missing if horizon not in unknown]
 
 
+def doubts(history: History) -> list[str]:
+    """What else of the log cannot teach what it seems to."""
+    told = []
+    if len(history.currencies) > 1:
+        named = ", ".join(name for name, _ in history.currencies.most_common(5))
+        told.append(f"price: amounts in several currencies ({named}) were compared as plain numbers")
+    for name, known in (("item", CODES.index("item")), ("category", CODES.index("category")), ("brand", CODES.index("brand"))):
+        if not (history.rows["codes"][:, known] > 0).any():
+            told.append(f"{name}: no event has one")
+    if np.isnan(history.rows["numbers"][:, NUMBERS.index("price")]).all():
+        told.append("price: no event has one")
+    types = np.unique(history.rows["codes"][:, CODES.index("type")])
+    if len(types) == 1:
+        told.append(f"next_type: every event is a {EVENT_TYPES[types[0] - 1]}")
+    if (np.diff(history.start) == 1).all():
+        told.append("churn, next_type, next_item: no session has a second event")
+    return told
+
+
 def _warn(data: TrainingData, few: bool) -> None:
     if few:
         log.warning("only %d sessions: too few to calibrate on, and to learn much from", data.sessions)
     for what in data.not_learned:
-        log.warning("not learned, so it stays at a guess: %s", what)
+        log.warning("not learned: %s", what)

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import LlamaConfig, LlamaModel
 
 from training.architecture import Architecture
 from training.row_features import FEATURES, RowFeatures
@@ -15,7 +14,7 @@ from worker.contract.features import CODES, FeatureSpec
 #: Spread of the embeddings at the start, small against the features, so that rare ids begin near "unknown".
 _EMBEDDING_SPREAD = 0.02
 _TYPE, _ITEM, _CATEGORY = (CODES.index(name) for name in ("type", "item", "category"))
-_HAZARDS = len(HAZARD_HEADS) * len(HORIZONS)
+_LINKS = len(HAZARD_HEADS) * len(HORIZONS)
 #: A logit that stands for "never".
 _NEVER = -30.0
 
@@ -23,10 +22,11 @@ _NEVER = -30.0
 class Heads(NamedTuple):
     """Logits after each row.
 
-    hazard [B, T, 2, 5] · churn [B, T] · next_type [B, T, 8] · next_item [B, T, item_width], to be matched with the item table
+    link [B, T, 2, 5], see `Labels.link` · churn [B, T] · next_type [B, T, 8]
+    next_item [B, T, item_width], to be matched with the item table
     """
 
-    hazard: Tensor
+    link: Tensor
     churn: Tensor
     next_type: Tensor
     next_item: Tensor
@@ -46,26 +46,26 @@ class IntentModel(nn.Module):
         super().__init__()
         self.spec, self.architecture = spec, architecture
         width, narrow = architecture.width, architecture.category_width
-        self.features = RowFeatures()
+        self.features = RowFeatures(spec)
         self.types = nn.Embedding(len(EVENT_TYPES) + 1, width)
         self.categories = nn.Embedding(spec.category_buckets, narrow)
         self.items = nn.Embedding(spec.item_buckets, architecture.item_width)
         self.numbers_in = nn.Linear(FEATURES, width)
         self.category_in = nn.Linear(narrow, width, bias=False)
         self.dropout = nn.Dropout(architecture.dropout)
-        self.trunk = LlamaModel(_trunk_config(spec, architecture))
-        self.hazard = nn.Linear(width, _HAZARDS)
+        self.trunk = _trunk(spec, architecture)
+        self.link = nn.Linear(width, _LINKS)
         self.churn = nn.Linear(width, 1)
         self.next_type = nn.Linear(width, len(EVENT_TYPES))
         self.next_item = nn.Linear(width, architecture.item_width, bias=False)
         self.item_link = nn.Linear(architecture.item_width + narrow, architecture.item_width, bias=False)
         self.item_bias = nn.Parameter(torch.zeros(spec.item_buckets))
         # The wide part: what plain logistic regression on the newest row would say.
-        self.wide = nn.Linear(FEATURES + len(EVENT_TYPES) + 1, _HAZARDS + 1, bias=False)
+        self.wide = nn.Linear(FEATURES + len(EVENT_TYPES) + 1, _LINKS + 1, bias=False)
         self._start()
 
-    def forward(self, codes: Tensor, numbers: Tensor) -> Heads:
-        features = self.features(codes, numbers)  # [B, T, FEATURES]
+    def forward(self, codes: Tensor, numbers: Tensor, fold: Tensor | None = None) -> Heads:
+        features = self.features(codes, numbers, fold)  # [B, T, FEATURES]
         category = self.categories(self._forgetful(codes[..., _CATEGORY]))
         embedded = self.types(codes[..., _TYPE]) + self.category_in(category) + self.numbers_in(features)
         position = torch.arange(codes.shape[1], device=codes.device).unsqueeze(0)
@@ -75,7 +75,7 @@ class IntentModel(nn.Module):
         wide = self.wide(torch.cat([features, types], dim=-1))
         here = torch.cat([self.items(codes[..., _ITEM]), category], dim=-1)
         return Heads(
-            hazard=(self.hazard(hidden) + wide[..., :-1]).unflatten(-1, (len(HAZARD_HEADS), len(HORIZONS))),
+            link=(self.link(hidden) + wide[..., :-1]).unflatten(-1, (len(HAZARD_HEADS), len(HORIZONS))),
             churn=self.churn(hidden)[..., 0] + wide[..., -1],
             next_type=self.next_type(hidden),
             next_item=self.next_item(hidden) + self.item_link(here),
@@ -95,7 +95,7 @@ class IntentModel(nn.Module):
         """Start values: heads and the wide part at 0, so that a head without positives stays at its prior."""
         for table in (self.types, self.categories, self.items):
             nn.init.normal_(table.weight, std=_EMBEDDING_SPREAD)
-        for part in (self.hazard, self.churn, self.next_type):
+        for part in (self.link, self.churn, self.next_type):
             nn.init.zeros_(part.weight)
             nn.init.zeros_(part.bias)
         nn.init.zeros_(self.wide.weight)
@@ -103,8 +103,11 @@ class IntentModel(nn.Module):
             self.item_bias[0] = _NEVER
 
 
-def _trunk_config(spec: FeatureSpec, architecture: Architecture) -> LlamaConfig:
-    return LlamaConfig(
+def _trunk(spec: FeatureSpec, architecture: Architecture) -> nn.Module:
+    # Importing transformers takes seconds, and reading a log or judging figures needs no network.
+    from transformers import LlamaConfig, LlamaModel
+
+    config = LlamaConfig(
         vocab_size=1,
         hidden_size=architecture.width,
         intermediate_size=architecture.feed_forward,
@@ -116,3 +119,5 @@ def _trunk_config(spec: FeatureSpec, architecture: Architecture) -> LlamaConfig:
         bos_token_id=None,
         eos_token_id=None,
     )
+    trunk: nn.Module = LlamaModel(config)
+    return trunk

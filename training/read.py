@@ -56,6 +56,7 @@ class EventFiles:
             raise ConfigurationError(
                 f"{names}: no line is an event ({_first_fault(paths)}); give events as JSON, one object a line"
             )
+        self._times = times
         self._order = _order(times)
         if self._order is not None:
             log.warning("%s: not sorted by event_time; sorted in memory", names)
@@ -74,9 +75,18 @@ class EventFiles:
                 self.invalid[event.reason] += 1
             yield Line(number, head.event_id if isinstance(head.event_id, str) else None, event)
 
-    def events(self) -> Iterator[ClickEvent]:
-        """The lines that are events."""
-        return (line.event for line in self if isinstance(line.event, ClickEvent))
+    def events(self, newest: int | None = None, until_ms: int | None = None) -> Iterator[ClickEvent]:
+        """The lines that are events; of the lines before `until_ms` the `newest` only, as memory for all may be wanting."""
+        oldest = self._oldest_of(newest, until_ms)
+        return (line.event for line in self if isinstance(line.event, ClickEvent) and line.event.event_time >= oldest)
+
+    def _oldest_of(self, newest: int | None, until_ms: int | None) -> int:
+        """The time from which on about `newest` lines lie before `until_ms`."""
+        times = self._times if until_ms is None else self._times[self._times < until_ms]
+        if newest is None or len(times) <= newest:
+            return 0
+        log.warning("taking the newest %d of %d events: more may not fit into memory", newest, len(times))
+        return int(np.partition(times, len(times) - newest)[len(times) - newest])
 
 
 def logged(events: Iterable[ClickEvent], partitions: int) -> Iterator[LoggedEvent]:

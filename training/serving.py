@@ -11,10 +11,17 @@ from torch.nn import functional as F
 from training.model import Heads, IntentModel
 from training.signature import TOP_ITEMS
 from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS
-from worker.contract.features import FeatureSpec, bucket
+from worker.contract.features import NUMBERS, FeatureSpec, bucket
 
 #: Items that can be named: the most frequent ones of the training data.
 MAX_CANDIDATES = 1000
+
+#: Last position of each prefix band but the open one; each has corrections of its own.
+BAND_ENDS = (1.0, 2.0, 4.0, 8.0)
+BANDS = len(BAND_ENDS) + 1
+
+_SESSION = HORIZONS.index("session")
+_POSITION = NUMBERS.index("position")
 
 
 @dataclass(frozen=True)
@@ -50,10 +57,10 @@ class Probabilities(NamedTuple):
 
 
 class Calibration(nn.Module):
-    """An affine map of each hazard and churn logit, scale and bias for the next type, a scale for the next item."""
+    """An affine map of each link and churn logit by prefix band, scale and bias for the next type, a scale for the next item."""
 
-    hazard_scale: Tensor
-    hazard_bias: Tensor
+    link_scale: Tensor
+    link_bias: Tensor
     churn_scale: Tensor
     churn_bias: Tensor
     type_scale: Tensor
@@ -63,19 +70,19 @@ class Calibration(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         shape = (len(HAZARD_HEADS), len(HORIZONS))
-        self.register_buffer("hazard_scale", torch.ones(shape))
-        self.register_buffer("hazard_bias", torch.zeros(shape))
-        self.register_buffer("churn_scale", torch.ones(()))
-        self.register_buffer("churn_bias", torch.zeros(()))
+        self.register_buffer("link_scale", torch.ones(BANDS, *shape))
+        self.register_buffer("link_bias", torch.zeros(BANDS, *shape))
+        self.register_buffer("churn_scale", torch.ones(BANDS))
+        self.register_buffer("churn_bias", torch.zeros(BANDS))
         self.register_buffer("type_scale", torch.ones(()))
         self.register_buffer("type_bias", torch.zeros(len(EVENT_TYPES)))
         self.register_buffer("item_scale", torch.ones(()))
 
-    def apply_to(self, heads: Heads) -> tuple[Tensor, Tensor, Tensor]:
-        """Calibrated logits: hazard [..., 2, 5], churn [...], next_type [..., 8]."""
+    def apply_to(self, heads: Heads, band: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`band` int [...], see `bands_of`. Calibrated logits: link [..., 2, 5], churn [...], next_type [..., 8]."""
         return (
-            heads.hazard * self.hazard_scale + self.hazard_bias,
-            heads.churn * self.churn_scale + self.churn_bias,
+            heads.link * self.link_scale[band] + self.link_bias[band],
+            heads.churn * self.churn_scale[band] + self.churn_bias[band],
             heads.next_type * self.type_scale + self.type_bias,
         )
 
@@ -97,12 +104,12 @@ class ServingModel(nn.Module):
         heads = self.network(codes, numbers)
         last = (length[:, 0] - 1).long()
         newest = torch.arange(codes.shape[0], device=codes.device), last
-        return self.probabilities(Heads(*(head[newest] for head in heads)))
+        return self.probabilities(Heads(*(head[newest] for head in heads)), bands_of(numbers)[newest])
 
-    def probabilities(self, newest: Heads) -> Probabilities:
+    def probabilities(self, newest: Heads, band: Tensor) -> Probabilities:
         """Logits of one row of each session ([B, ...]) as calibrated probabilities."""
-        hazard, churn, types = self.calibration.apply_to(newest)
-        within = cumulative(hazard)  # [B, 2, 5]
+        link, churn, types = self.calibration.apply_to(newest, band)
+        within = cumulative(link)  # [B, 2, 5]
         items = F.log_softmax(self.network.item_logits(newest.next_item) * self.calibration.item_scale, dim=-1)
         named = items[:, self.item_bucket] + self.item_log_share  # [B, candidates]
         best, index = torch.topk(named, TOP_ITEMS, dim=-1)
@@ -116,9 +123,21 @@ class ServingModel(nn.Module):
         )
 
 
-def cumulative(hazard_logits: Tensor) -> Tensor:
-    """1 - prod(1 - hazard) along the horizons: rises by construction. [..., 5] -> [..., 5]."""
-    return 1.0 - torch.exp(-F.softplus(hazard_logits).cumsum(dim=-1))
+def bands_of(numbers: Tensor) -> Tensor:
+    """numbers [..., 18] -> int64 [...]: the prefix band of each row, by its position in the session."""
+    position = torch.nan_to_num(numbers[..., _POSITION])
+    return torch.stack([position > last for last in BAND_ENDS], dim=-1).long().sum(dim=-1)
+
+
+def cumulative(link_logits: Tensor) -> Tensor:
+    """Probabilities within each horizon from the logits of `Labels.link`: rising by construction. [..., 5] -> [..., 5]."""
+    part = torch.sigmoid(link_logits)
+    within = [part[..., _SESSION]]
+    for k in reversed(range(_SESSION)):
+        within.insert(0, within[0] * part[..., k])
+    for k in range(_SESSION + 1, len(HORIZONS)):
+        within.append(within[-1] + (1.0 - within[-1]) * part[..., k])
+    return torch.stack(within, dim=-1).clamp(max=1.0)
 
 
 def _shares(candidates: Candidates, spec: FeatureSpec) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """Training from scratch: a fixed recipe without early stopping, the same for any data, deterministic by its seed."""
 
+import copy
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 from training.architecture import Architecture
 from training.examples import Examples
 from training.labels import UNKNOWN
-from training.losses import LossWeights, loss_of
+from training.losses import LossWeights, loss_of, session_targets
 from training.model import IntentModel
 from worker.contract.events import EVENT_TYPES
 from worker.contract.features import ModelInputs
@@ -29,16 +30,23 @@ Progress = Callable[[int, int, float], None]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the network is trained. A step is one batch of about `batch_events` events."""
+    """How the network is trained. A step is one batch of about `batch_events` events.
 
-    epochs: int = 4
+    `trace` is the lambda of the session's targets (see `session_targets`), `average` the share of the running mean of the
+    weights that a step keeps.
+    """
+
+    epochs: int = 3
     min_steps: int = 100
+    max_steps: int = 20_000
     batch_events: int = 384
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     warm_up: float = 0.1
     clip: float = 1.0
     weights: LossWeights = field(default_factory=LossWeights)
+    trace: float = 0.9
+    average: float = 0.99
 
 
 def train(
@@ -55,9 +63,12 @@ def train(
     model = IntentModel(examples.spec, architecture or Architecture())
     if not len(examples):
         return model.eval()
+    model.features.rates.fit(examples)
+    model.features.intents.fit(examples, model.features.rates, seed)
     model.features.fit([(batch.inputs, batch.predict) for batch in examples.batches(_FIT_EVENTS)])
     _start_at_priors(model, examples)
     steps = max(round(recipe.epochs * len(examples.predicted) / recipe.batch_events), recipe.min_steps)
+    steps = min(steps, max(recipe.max_steps, recipe.min_steps))
     optimise(model, [examples], [recipe.batch_events], steps=steps, recipe=recipe, seed=seed, progress=progress)
     return model
 
@@ -88,22 +99,37 @@ def optimise(
         cycle_momentum=False,
         final_div_factor=100,
     )
+    teacher = copy.deepcopy(model).eval()
     model.train()
     for step in range(steps):
         optimiser.zero_grad()
         value = 0.0
         for stream, share in zip(streams, shares, strict=True):
             batch = next(stream)
-            heads = model(*tensors(batch.inputs))
-            loss = loss_of(model, heads, batch, recipe.weights) * (share / sum(shares))
+            fold = torch.from_numpy(batch.fold)
+            expected = None
+            if recipe.trace < 1:
+                with torch.no_grad():
+                    expected = session_targets(teacher(*tensors(batch.inputs), fold).link, batch, recipe.trace)
+            heads = model(*tensors(batch.inputs), fold)
+            loss = loss_of(model, heads, batch, recipe.weights, expected) * (share / sum(shares))
             loss.backward()  # type: ignore[no-untyped-call]
             value += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         optimiser.step()
         schedule.step()
+        _follow(teacher, model, min(recipe.average, (1 + step) / (10 + step)))
         if progress is not None:
             progress(step + 1, steps, value)
+    model.load_state_dict(teacher.state_dict())
     model.eval()
+
+
+@torch.no_grad()
+def _follow(average: IntentModel, model: IntentModel, keep: float) -> None:
+    """Move the running mean of the weights on by one step."""
+    for mean, now in zip(average.parameters(), model.parameters(), strict=True):
+        mean.lerp_(now, 1 - keep)
 
 
 def reproducible(seed: int) -> None:
@@ -136,9 +162,9 @@ def _groups(model: IntentModel, weight_decay: float) -> list[dict[str, object]]:
 def _start_at_priors(model: IntentModel, examples: Examples) -> None:
     """Biases at the log-odds of the data: the network starts as the best constant and learns only what differs."""
     rows = examples.predicted
-    hazard = examples.hazard[rows].reshape(len(rows), -1)
-    positive, known = (hazard == 1).sum(0), (hazard != UNKNOWN).sum(0)
-    model.hazard.bias.copy_(_log_odds(positive, known))
+    link = examples.link[rows].reshape(len(rows), -1)
+    positive, known = (link == 1).sum(0), (link != UNKNOWN).sum(0)
+    model.link.bias.copy_(_log_odds(positive, known))
     churn = examples.labels.churn[rows]
     model.churn.bias.copy_(_log_odds((churn == 1).sum(keepdims=True), (churn != UNKNOWN).sum(keepdims=True)))
     types = examples.labels.next_type[rows]

@@ -45,7 +45,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same weights.")] = 0,
 ) -> None:
     """Train a version from files of events."""
-    from training.make_version import make_version
+    from training.make_version import NEWEST_EVENTS, make_version
     from training.read import EventFiles, logged
     from worker.contract.features import FeatureSpec
 
@@ -54,7 +54,7 @@ def train(
     events = EventFiles(files)
     with progress("training") as step:
         made = make_version(
-            lambda: logged(events.events(), partitions),
+            lambda: logged(events.events(NEWEST_EVENTS, until), partitions),
             out,
             source=" ".join(path.name for path in files),
             spec=FeatureSpec(window=settings.session.window),

@@ -197,7 +197,7 @@ def poison_with_nan(folder: Path) -> None:
     from onnx import numpy_helper
 
     model = onnx.load(folder / "model.onnx")
-    (bias,) = (tensor for tensor in model.graph.initializer if tensor.name == "calibration.churn_bias")
+    (bias,) = (tensor for tensor in model.graph.initializer if tensor.name == "network.churn.bias")
     bias.CopyFrom(numpy_helper.from_array(np.full(numpy_helper.to_array(bias).shape, np.nan, np.float32), bias.name))
     onnx.save(model, folder / "model.onnx")
     seal(folder)

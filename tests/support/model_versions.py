@@ -10,15 +10,17 @@ from onnx import numpy_helper
 
 from training.golden import sample_inputs
 from training.graph import Graph
+from training.serving import BANDS
+from worker.contract.events import HAZARD_HEADS, HORIZONS
 from worker.scoring.golden import Golden
 from worker.versions import MANIFEST, read_manifest, sha256_of
 
 _TRITON_MODEL = Path(__file__).parents[2] / "training" / "triton_model.py"
-_BIAS = "calibration.hazard_bias"
+_SHAPE = (BANDS, len(HAZARD_HEADS), len(HORIZONS))
 
 
 def vary(source: Path, out: Path, by: float, *, golden_by: float | None = None) -> None:
-    """Fill the folder `out` with version `source`, its hazard log-odds moved by `by`.
+    """Fill the folder `out` with version `source`, the log-odds of its links moved by `by`.
 
     With `golden_by` the golden batch is that of another move: a version that lies about itself.
     """
@@ -48,7 +50,13 @@ def seal(folder: Path) -> None:
 
 def _move(graph: Path, by: float) -> None:
     model = onnx.load(graph)
-    (bias,) = (tensor for tensor in model.graph.initializer if tensor.name == _BIAS)
+    (bias,) = (tensor for tensor in model.graph.initializer if tuple(tensor.dims) == _SHAPE and _is_added(model, tensor.name))
     moved = numpy_helper.to_array(bias) + np.float32(by)
-    bias.CopyFrom(numpy_helper.from_array(moved, _BIAS))
+    bias.CopyFrom(numpy_helper.from_array(moved, bias.name))
     onnx.save(model, graph)
+
+
+def _is_added(model: onnx.ModelProto, name: str) -> bool:
+    """Whether the rows picked out of this tensor are added, not multiplied. The exporter renames what it lays out anew."""
+    picked = {output for node in model.graph.node if name in node.input for output in node.output}
+    return any(node.op_type == "Add" and picked & set(node.input) for node in model.graph.node)

@@ -76,7 +76,7 @@ def labels_by_event(examples: Examples) -> dict[int, np.ndarray]:
     rows = examples.predicted
     labels = examples.labels
     columns = [
-        examples.hazard[rows].reshape(len(rows), -1),
+        examples.link[rows].reshape(len(rows), -1),
         labels.churn[rows, None],
         labels.next_type[rows, None],
         labels.next_item[rows, None],

@@ -11,7 +11,7 @@ from training.evaluate import evaluate
 from training.examples import Examples, examples_of
 from training.history import fold_log
 from training.model import IntentModel
-from training.serving import Calibration, Candidates, ServingModel
+from training.serving import BANDS, Calibration, Candidates, ServingModel
 from training.train import Recipe, train
 from worker.contract.features import FeatureSpec
 from worker.contract.session import SessionPolicy
@@ -35,17 +35,17 @@ def moved(model: IntentModel, by: float) -> IntentModel:
     wrong = IntentModel(SPEC, SMALL)
     wrong.load_state_dict(model.state_dict())
     with torch.no_grad():
-        wrong.hazard.bias += by
+        wrong.link.bias += by
     return wrong.eval()
 
 
 def test_without_examples_nothing_moves(model: IntentModel, data: Examples) -> None:
     """The prior stays, be it the identity or a champion's calibration."""
     none = data.select(np.zeros(0, np.int64))
-    assert torch.equal(calibrate(model, none).hazard_scale, torch.ones(2, 5))
+    assert torch.equal(calibrate(model, none).link_scale, torch.ones(BANDS, 2, 5))
     champion = Calibration()
-    champion.hazard_bias += 0.7
-    assert torch.equal(calibrate(model, none, prior=champion).hazard_bias, champion.hazard_bias)
+    champion.link_bias += 0.7
+    assert torch.equal(calibrate(model, none, prior=champion).link_bias, champion.link_bias)
 
 
 def test_a_wrong_level_is_mostly_mended(model: IntentModel, data: Examples) -> None:
@@ -64,7 +64,7 @@ def test_few_sessions_move_little(model: IntentModel, data: Examples) -> None:
     few = data.select(np.arange(len(data)) < 12)
     mean = float(evaluate(ServingModel(wrong, Calibration(), Candidates.most_frequent(data.items)), few)["events"])
     assert mean > 0
-    level = lambda c: float((c.hazard_bias - (c.hazard_scale - 1) * 2).abs().mean())  # noqa: E731
+    level = lambda c: float((c.link_bias - (c.link_scale - 1) * 2).abs().mean())  # noqa: E731
     assert level(calibrate(wrong, few)) < level(calibrate(wrong, data)) / 2
 
 

@@ -58,7 +58,7 @@ def test_batches_hold_every_predicted_event_once() -> None:
         assert sorted(np.concatenate(rows)) == sorted(made.predicted)
         assert max(map(len, rows)) < 50 + SPEC.window
     batch = made.batch(np.arange(len(made)))
-    assert (batch.hazard[~batch.predict] == -1).all()
+    assert (batch.link[~batch.predict] == -1).all()
     assert (batch.next_item[~batch.predict] == -1).all()
     assert np.array_equal(batch.churn[batch.predict], made.labels.churn[batch.row[batch.predict]])
 

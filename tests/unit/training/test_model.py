@@ -64,7 +64,7 @@ def test_no_row_sees_a_later_one(model: IntentModel) -> None:
     before, after = run(model, inputs), run(model, inputs._replace(numbers=changed))
     for a, b in zip(before, after, strict=True):
         torch.testing.assert_close(a[0, :7], b[0, :7], atol=1e-6, rtol=0)
-    assert not torch.allclose(before.hazard[0, 7:], after.hazard[0, 7:])
+    assert not torch.allclose(before.link[0, 7:], after.link[0, 7:])
 
 
 @pytest.mark.parametrize("value", [0.0, 1e12, 3.4e38, np.nan, -5.0])
@@ -81,14 +81,14 @@ def test_missing_differs_from_zero() -> None:
     price = NUMBERS.index("price")
     zero, missing = inputs.numbers.copy(), inputs.numbers.copy()
     zero[..., price], missing[..., price] = 0.0, np.nan
-    features = RowFeatures()
+    features = RowFeatures(SPEC)
     codes = torch.from_numpy(inputs.codes)
     assert not torch.equal(features.raw(codes, torch.from_numpy(zero)), features.raw(codes, torch.from_numpy(missing)))
 
 
 def test_features_are_standard_on_what_they_were_fitted_on() -> None:
     """Mean 0 and deviation 1, or 0 where a feature never varies."""
-    features = RowFeatures()
+    features = RowFeatures(SPEC)
     batches = list(examples().batches(4096))
     features.fit([(batch.inputs, batch.predict) for batch in batches])
     raw = torch.cat([features.raw(*tensors(b.inputs))[torch.from_numpy(b.predict)] for b in batches])
@@ -115,9 +115,9 @@ def test_before_its_first_step_a_network_says_the_prior() -> None:
     made = examples(events=6000)
     model = train(made, architecture=SMALL, recipe=Recipe(epochs=0, min_steps=0))
     heads = run(model, made.batch(np.arange(4)).inputs)
-    hazard = made.hazard[made.predicted]
+    hazard = made.link[made.predicted]
     known = (hazard != UNKNOWN).sum(0)
-    said = torch.sigmoid(heads.hazard[0, 0]).numpy()
+    said = torch.sigmoid(heads.link[0, 0]).numpy()
     enough = known > 2000
     assert enough.any()
     np.testing.assert_allclose(said[enough], ((hazard == 1).sum(0) / known.clip(1))[enough], atol=0.02)
@@ -135,7 +135,7 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 def test_a_head_without_positives_stays_at_its_prior() -> None:
     """What the data never shows is not made up: its logit is the same whatever the input."""
     made = examples()
-    made.hazard[:, 1] = np.where(made.hazard[:, 1] == UNKNOWN, UNKNOWN, 0)  # nobody ever puts anything in a cart
+    made.link[:, 1] = np.where(made.link[:, 1] == UNKNOWN, UNKNOWN, 0)  # nobody ever puts anything in a cart
     model = train(made, architecture=SMALL, recipe=Recipe(epochs=1, min_steps=30))
     heads = run(model, sample_inputs(SPEC, 6, sessions=5, steps=8))
-    assert torch.sigmoid(heads.hazard[..., 1, :]).max() < 0.01
+    assert torch.sigmoid(heads.link[..., 1, :]).max() < 0.01

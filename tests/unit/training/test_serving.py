@@ -7,21 +7,46 @@ import pytest
 import torch
 
 from training.golden import sample_inputs
-from training.serving import Candidates, ServingModel, cumulative
+from training.serving import Candidates, ServingModel, bands_of, cumulative
 from training.train import tensors
 from training.version import LoadedVersion
-from worker.contract.features import bucket
+from worker.contract.features import NUMBERS, ModelInputs, bucket
 
 
-def test_hazards_add_up_to_probabilities_that_rise() -> None:
-    """1 - (1 - h1)(1 - h2)...; rising for any logits, and within 0 and 1."""
+def test_links_make_probabilities_that_rise() -> None:
+    """Inwards by what the longer horizon already holds, outwards by what it does not; rising for any logits, within 0 and 1."""
     logits = torch.tensor([[-1.0, 0.5, 2.0, -30.0, 30.0]])
-    hazards = torch.sigmoid(logits)
-    expected = 1 - torch.cumprod(1 - hazards, dim=-1)
-    torch.testing.assert_close(cumulative(logits), expected)
+    m5, m30, session, h24, d7 = torch.sigmoid(logits)[0]
+    day = session + (1 - session) * h24
+    expected = torch.stack([session * m30 * m5, session * m30, session, day, day + (1 - day) * d7])
+    torch.testing.assert_close(cumulative(logits)[0], expected)
     wild = cumulative(torch.randn(1000, 5) * 50)
     assert (wild.diff(dim=-1) >= 0).all()
     assert ((wild >= 0) & (wild <= 1)).all()
+
+
+def test_prefix_bands_are_those_of_the_position() -> None:
+    """1, 2, 3 to 4, 5 to 8, and all that is longer; whatever else the row says."""
+    numbers = torch.full((9, len(NUMBERS)), torch.nan)
+    numbers[:, NUMBERS.index("position")] = torch.tensor([1.0, 2, 3, 4, 5, 8, 9, 64, 1000])
+    assert bands_of(numbers).tolist() == [0, 1, 2, 2, 3, 3, 4, 4, 4]
+
+
+def test_each_band_has_a_correction_of_its_own(shipped: LoadedVersion) -> None:
+    """What is put into one band's bias moves that band's scores and no other's."""
+    model = shipped.serving_model()
+    full = sample_inputs(model.network.spec, 3, 1, 8)
+    inputs = ModelInputs(*(np.repeat(array, 8, axis=0) for array in full))._replace(
+        length=np.arange(1, 9, dtype=np.int32)[:, None]
+    )
+    inputs.numbers[..., NUMBERS.index("position")] = np.arange(1, 9)
+    with torch.no_grad():
+        before = model(*tensors(inputs), torch.from_numpy(inputs.length)).purchase
+        model.calibration.link_bias[2] += 1.0
+        after = model(*tensors(inputs), torch.from_numpy(inputs.length)).purchase
+    moved = (after != before).any(dim=1).numpy()
+    assert np.array_equal(moved, np.isin(inputs.length[:, 0], (3, 4)))
+    assert moved.any()
 
 
 def test_candidates_are_the_most_frequent_items() -> None:

@@ -1,0 +1,193 @@
+"""The latent-intent filter, the rates by id, the targets of the session and the level: each against an independent account."""
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from tests.unit.training.shop import MINUTE, click, on_one_partition, random_log
+from training.drift import level_now
+from training.examples import Examples, examples_of
+from training.golden import sample_inputs
+from training.history import fold_log
+from training.intent_filter import STATES, IntentFilter
+from training.labels import UNKNOWN
+from training.losses import session_targets
+from training.rates import Rates
+from training.train import tensors
+from worker.contract.events import HAZARD_HEADS
+from worker.contract.features import CODES, TYPE_CODE, FeatureSpec
+from worker.contract.session import SessionPolicy
+
+SPEC = FeatureSpec(window=16, item_buckets=64, category_buckets=16, brand_buckets=16)
+TYPE, ITEM = CODES.index("type"), CODES.index("item")
+
+
+@pytest.fixture(scope="module")
+def data() -> Examples:
+    return examples_of(fold_log(on_one_partition(random_log(0, 3000, 30)), SPEC, SessionPolicy()))
+
+
+@pytest.fixture(scope="module")
+def rates(data: Examples) -> Rates:
+    made = Rates(SPEC)
+    made.fit(data)
+    return made
+
+
+@pytest.fixture(scope="module")
+def intents(data: Examples, rates: Rates) -> IntentFilter:
+    made = IntentFilter(SPEC)
+    made.fit(data, rates, seed=1)
+    return made
+
+
+def test_doubling_gives_what_one_step_after_the_other_gives(intents: IntentFilter, rates: Rates) -> None:
+    """Belief and likelihood of every prefix, by the plain recursion in double precision."""
+    inputs = sample_inputs(SPEC, 2, sessions=5, steps=16)
+    codes, numbers = tensors(inputs)
+    belief, likelihood = intents.filtered(codes, numbers, rates, None, 4)
+    habit = torch.exp(intents._habits(codes, numbers).double())
+    ahead = torch.sigmoid(intents.goes_on.double())[:, None] * torch.softmax(intents.follows.double(), dim=-1)
+    alpha = intents._starts(codes, numbers, rates, None).double() * habit[:, 0]
+    for t in range(16):
+        if t:
+            alpha = (alpha @ ahead) * habit[:, t]
+        torch.testing.assert_close(belief[:, t].double(), alpha / alpha.sum(-1, keepdim=True), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(likelihood[:, t].double(), alpha.sum(-1).log(), atol=1e-3, rtol=1e-4)
+
+
+def test_fitting_makes_the_sessions_likelier(data: Examples, rates: Rates, intents: IntentFilter) -> None:
+    """Than a filter whose states are all alike."""
+    plain = IntentFilter(SPEC)
+    plain.usual_event.copy_(intents.usual_event)
+    plain.usual_pause.copy_(intents.usual_pause)
+    batch = data.batch(np.arange(len(data)))
+    assert float(intents._loss(batch, rates)) < float(plain._loss(batch, rates)) - 0.05
+
+
+def test_values_are_what_walks_through_the_states_come_to(intents: IntentFilter) -> None:
+    """The share of ten thousand simulated walks that reach a purchase, from the state that reaches it most often."""
+    rng = np.random.default_rng(0)
+    goes_on = torch.sigmoid(intents.goes_on).numpy().astype(float)
+    follows = torch.softmax(intents.follows, dim=-1).double().numpy()
+    types = torch.softmax(intents.usual_event + intents.event, dim=-1).reshape(STATES, 8, 4).sum(-1).numpy()
+    buys = types[:, TYPE_CODE["purchase"] - 1]
+    start = int(intents.value[:, 0].argmax())
+    reached = 0
+    for _ in range(10_000):
+        state = start
+        while rng.random() < goes_on[state]:
+            state = rng.choice(STATES, p=follows[state] / follows[state].sum())
+            if rng.random() < buys[state]:
+                reached += 1
+                break
+    assert reached / 10_000 == pytest.approx(float(intents.value[start, 0]), abs=0.02)
+
+
+def test_no_belief_sees_a_later_row(intents: IntentFilter, rates: Rates) -> None:
+    """Changing a row changes what follows, and nothing before."""
+    inputs = sample_inputs(SPEC, 3, sessions=1, steps=12)
+    changed = inputs.codes.copy()
+    changed[0, 7, TYPE] = TYPE_CODE["purchase"]
+    changed[0, 7, ITEM] = 0
+    before = intents(*tensors(inputs), rates)
+    after = intents(torch.from_numpy(changed), torch.from_numpy(inputs.numbers), rates)
+    torch.testing.assert_close(before[:, :7], after[:, :7])
+    assert not torch.allclose(before[:, 7:], after[:, 7:])
+
+
+def test_a_session_is_trained_with_rates_that_do_not_know_it() -> None:
+    """Only one session saw the item, and bought: with its own fold's rates it learns nothing of that; a later visitor does."""
+    events = [click(k, k * 40 * MINUTE, f"v{k}", item="other") for k in range(200)]
+    events += [click(500, 0, "buyer", item="rare"), click(501, MINUTE, "buyer", "purchase", "rare")]
+    events += [click(502, 20_000 * MINUTE, "end", item="other")]
+    data = examples_of(fold_log(on_one_partition(sorted(events, key=lambda e: e.event_time)), SPEC, SessionPolicy()))
+    made = Rates(SPEC)
+    made.fit(data)
+    rare = int(np.flatnonzero(data.rows["offset"] == data.rows["offset"][data.labels.within[:, 0, 2]][0])[0])
+    window = int(np.flatnonzero((data.start <= rare) & (rare < data.stop))[0])
+    batch = data.batch(np.array([window]))
+    codes = torch.from_numpy(batch.inputs.codes)
+    with_own, without = made(codes)[0, 0, 0], made(codes, torch.from_numpy(batch.fold))[0, 0, 0]
+    assert float(with_own) > 0
+    assert float(without) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_what_was_never_seen_has_the_rate_of_the_shop() -> None:
+    """Cold start: a new item, category or brand moves nothing."""
+    log = examples_of(fold_log(on_one_partition(random_log(0, 600, 30)), FeatureSpec(window=16), SessionPolicy()))
+    fresh = Rates(log.spec)
+    fresh.fit(log)
+    seen = set(log.rows["codes"][:, ITEM].tolist())
+    unseen = next(bucket for bucket in range(1, 4096) if bucket not in seen)
+    codes = torch.zeros((1, 1, len(CODES)), dtype=torch.int32)
+    codes[..., ITEM] = unseen
+    assert fresh(codes)[0, 0, :2].tolist() == [0.0, 0.0]
+
+
+def test_targets_are_the_lambda_returns(data: Examples) -> None:
+    """Spelled out row by row; with a trace of 1 they are the labels."""
+    batch = data.batch(np.arange(len(data)))
+    link = torch.randn((*batch.predict.shape, 2, 5), generator=torch.Generator().manual_seed(0))
+    value = torch.sigmoid(link[..., 2]).numpy()
+    for trace in (0.9, 0.3):
+        said = session_targets(link, batch, trace).numpy()
+        for b in range(0, len(said), 7):
+            for h, head in enumerate(HAZARD_HEADS):
+                ahead = np.nan
+                for t in reversed(range(int(batch.inputs.length[b, 0]))):
+                    label = batch.link[b, t, h, 2]
+                    if label == UNKNOWN:
+                        ahead = np.nan
+                    elif t + 1 == batch.inputs.length[b, 0]:
+                        ahead = float(label)
+                    elif batch.inputs.codes[b, t + 1, TYPE] == TYPE_CODE[head]:
+                        ahead = 1.0
+                    else:
+                        ahead = (1 - trace) * value[b, t + 1, h] + trace * ahead
+                    np.testing.assert_allclose(said[b, t, h], ahead, atol=1e-6)
+    labels = batch.link[..., 2].astype(float)
+    known = labels != UNKNOWN
+    np.testing.assert_allclose(session_targets(link, batch, 1.0).numpy()[known], labels[known])
+
+
+def level(shift: float, sessions: int = 6000, seed: int = 0) -> float:
+    """What is said of a shop whose last third is `shift` log-odds above what was predicted."""
+    rng = np.random.default_rng(seed)
+    p = 1 / (1 + np.exp(-rng.normal(-2.2, 0.5, sessions)))
+    true = 1 / (1 + (1 - p) / p * np.exp(-shift * (np.arange(sessions) > sessions * 2 / 3)))
+    number = np.arange(sessions, dtype=np.int64)
+    return level_now(p, (rng.random(sessions) < true).astype(float), number, number)
+
+
+def test_a_level_that_has_moved_is_followed() -> None:
+    """To where it is now, not to the mean."""
+    assert np.mean([level(0.7, seed=seed) for seed in range(5)]) == pytest.approx(0.7, abs=0.15)
+
+
+def test_a_level_that_stays_is_left_alone() -> None:
+    """Chance in the latest stretch is not taken for a move."""
+    assert max(abs(level(0.0, seed=seed)) for seed in range(10)) < 0.12
+
+
+def test_the_shops_own_session_outlasts_a_pause() -> None:
+    """A purchase an hour on is in the session where the shop says so, and not where it does not."""
+    for named, expected in (("s1", True), (None, False)):
+        steps = [click(0, 0), click(1, 60 * MINUTE, kind="purchase"), click(2, 20_000 * MINUTE, "end")]
+        events = [msgspec.structs.replace(event, session_id=named if event.visitor_id == "v" else None) for event in steps]
+        made = examples_of(fold_log(on_one_partition(events), SPEC, SessionPolicy()))
+        row = int(np.flatnonzero(made.rows["offset"] == 0)[0])
+        assert bool(made.labels.within[row, 0, 2]) is expected
+        assert bool(made.labels.matured[row, 2])
+
+
+def test_two_sessions_of_the_shop_are_not_one() -> None:
+    """A purchase ten minutes on, in another session of the shop, is no purchase of this one beyond the half hour's own label."""
+    steps = [click(0, 0), click(1, 40 * MINUTE), click(2, 50 * MINUTE, kind="purchase"), click(3, 20_000 * MINUTE, "end")]
+    names = ("a", "b", "b", None)
+    events = [msgspec.structs.replace(event, session_id=name) for event, name in zip(steps, names, strict=True)]
+    made = examples_of(fold_log(on_one_partition(events), SPEC, SessionPolicy()))
+    row = {int(offset): k for k, offset in enumerate(made.rows["offset"])}
+    assert not made.labels.within[row[0], 0, 2]
+    assert made.labels.within[row[1], 0, 2]

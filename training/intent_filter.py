@@ -1,0 +1,187 @@
+"""A latent-intent filter: a hidden Markov model of what visitors do next, fitted to whole sessions without any label.
+
+Hidden Markov models of shop visits go back to Montgomery et al., "Modeling Online Browsing and Path Analysis Using Clickstream
+Data" (2004). Every event teaches it, not only those few that precede a purchase, so a small log is enough; what it believes of
+a visitor's intent is then one more feature of the network, which learns what else matters.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.examples import Batch, Examples
+from training.rates import Rates
+from worker.contract.events import EVENT_TYPES, HAZARD_HEADS
+from worker.contract.features import CODES, NUMBERS, TYPE_CODE, FeatureSpec
+
+_TYPE, _ITEM, _CATEGORY = (CODES.index(name) for name in ("type", "item", "category"))
+_GAP, _POSITION, _REPEATS = (NUMBERS.index(name) for name in ("gap_s", "position", "repeats"))
+#: Hidden intents. More than the data has cost little: some become alike.
+STATES = 8
+#: What an event shows: no item, a new one, one seen before, that of the event before.
+_SHOWN = 4
+#: Pauses are told apart by steps of this size in the log of seconds plus one, up to half an hour and more.
+_PAUSE_STEP, _PAUSES = 0.5, 16
+_TYPES = len(EVENT_TYPES)
+#: Spread of what a state's habits may be expected to differ from all visitors' (log-odds, a normal prior).
+_SPREAD = 1.0
+#: Sessions mostly go on as they were.
+_STAY = 2.0
+#: Passes over the events, and steps at least and at most; a step takes a share of the events within these bounds.
+_EPOCHS, _LEAST_STEPS, _MOST_STEPS, _RATE = 30, 20, 2000, 0.08
+_BATCH_SHARE, _LEAST_EVENTS, _MOST_EVENTS = 40, 250, 1500
+_LEAST = 1e-6
+
+#: What `IntentFilter` gives for each row: the belief in each state, and log-odds of purchase, cart and no further event.
+BELIEFS = STATES + len(HAZARD_HEADS) + 1
+
+
+class IntentFilter(nn.Module):
+    """codes int [B, T, 6], numbers float [B, T, 18] -> [B, T, BELIEFS]; row t's depend on rows 0..t only.
+
+    K states, each with its habits: type and item [K, 8 * 4], pause [K, 16], category kept or left [K, 2], what follows [K, K],
+    going on [K]. The first row's state depends on how its category does (`Rates`).
+    """
+
+    usual_event: Tensor
+    usual_pause: Tensor
+    value: Tensor
+
+    def __init__(self, spec: FeatureSpec) -> None:
+        super().__init__()
+        self.rounds = max(spec.window - 1, 1).bit_length()
+        self.register_buffer("usual_event", torch.zeros(_TYPES * _SHOWN))
+        self.register_buffer("usual_pause", torch.zeros(_PAUSES))
+        self.register_buffer("value", torch.full((STATES, len(HAZARD_HEADS)), 0.05))
+        self.event = nn.Parameter(torch.zeros(STATES, _TYPES * _SHOWN))
+        self.pause = nn.Parameter(torch.zeros(STATES, _PAUSES))
+        self.keeps = nn.Parameter(torch.zeros(STATES))
+        self.follows = nn.Parameter(_STAY * torch.eye(STATES))
+        self.goes_on = nn.Parameter(torch.full((STATES,), 1.5))
+        self.start = nn.Parameter(torch.zeros(STATES))
+        self.start_by_rate = nn.Parameter(torch.zeros(len(HAZARD_HEADS), STATES))
+        self.later_start = nn.Parameter(torch.zeros(STATES))
+        self.requires_grad_(False)
+
+    def forward(self, codes: Tensor, numbers: Tensor, rates: Rates, fold: Tensor | None = None) -> Tensor:
+        belief = self.filtered(codes, numbers, rates, fold, self.rounds)[0]
+        leaving = 1.0 - torch.sigmoid(self.goes_on)
+        said = belief @ torch.cat([self.value, leaving[:, None]], dim=-1)
+        return torch.cat([belief, torch.logit(said.clamp(_LEAST, 1 - _LEAST))], dim=-1)
+
+    def filtered(self, codes: Tensor, numbers: Tensor, rates: Rates, fold: Tensor | None, rounds: int) -> tuple[Tensor, Tensor]:
+        """Belief [B, T, K] and the log-likelihood of the rows up to each [B, T]. `rounds`: log2 of the length, at least.
+
+        The recursion a_t = a_{t-1} (going on * what follows) * habits(x_t) is a product of matrices, so all prefixes come
+        from a few rounds of doubling (Hillis and Steele, 1986) instead of one step after the other.
+        """
+        habit = self._habits(codes, numbers)  # [B, T, K], logs
+        top = habit.amax(dim=-1, keepdim=True)
+        step = (torch.sigmoid(self.goes_on)[:, None] * torch.softmax(self.follows, dim=-1)) * torch.exp(habit - top)[:, :, None]
+        first = torch.exp(habit - top)[:, 0] * self._starts(codes, numbers, rates, fold)  # [B, K]
+        product, scale = step, top[..., 0].clone()  # [B, T, K, K], [B, T]
+        identity = torch.eye(STATES, dtype=step.dtype, device=step.device).expand(step.shape[0], 1, -1, -1)
+        product = torch.cat([identity, product[:, 1:]], dim=1)
+        for r in range(rounds):
+            back = 2**r
+            before = torch.cat([identity.expand(-1, back, -1, -1), product], dim=1)[:, : product.shape[1]]
+            product = before @ product
+            scale = scale + F.pad(scale, (back, 0))[:, : scale.shape[1]]
+            if r % 2 or r == rounds - 1:  # four factors between two scalings stay within what a float holds
+                most = product.amax(dim=(-2, -1)).clamp(min=1e-30)
+                product, scale = product / most[..., None, None], scale + torch.log(most)
+        alpha = (first[:, None, None] @ product)[:, :, 0]  # [B, T, K]
+        total = alpha.sum(dim=-1, keepdim=True).clamp(min=1e-30)
+        return alpha / total, scale + torch.log(total[..., 0])
+
+    def _habits(self, codes: Tensor, numbers: Tensor) -> Tensor:
+        """[B, T, K]: log-likelihood of each row in each state."""
+        known = torch.nan_to_num(numbers).clamp(min=0.0)
+        first = known[..., _POSITION] <= 1
+        before = F.pad(codes, (0, 0, 1, 0))[:, :-1]
+        item, category = codes[..., _ITEM], codes[..., _CATEGORY]
+        still = (item == before[..., _ITEM]) & (item > 0)
+        again = (known[..., _REPEATS] > 0) & (item > 0)
+        shown = torch.where(item == 0, 0, torch.where(still, 3, torch.where(again, 2, 1)))
+        kind = (codes[..., _TYPE].long() - 1).clamp(0, _TYPES - 1)
+        event = torch.log_softmax(self.usual_event + self.event, dim=-1)  # [K, 8 * 4]
+        # A session's first event cannot show an item again: only its type tells.
+        types = torch.logsumexp(event.reshape(STATES, _TYPES, _SHOWN), dim=-1)
+        seen = torch.where(first[..., None], F.embedding(kind, types.T), F.embedding(kind * _SHOWN + shown.long(), event.T))
+        steps = (torch.log1p(known[..., _GAP]) / _PAUSE_STEP).long().clamp(0, _PAUSES - 1)
+        pause = F.embedding(steps, torch.log_softmax(self.usual_pause + self.pause, dim=-1).T)
+        free = (shown <= 1) & (category > 0) & (before[..., _CATEGORY] > 0)
+        kept = torch.where((category == before[..., _CATEGORY])[..., None], F.logsigmoid(self.keeps), F.logsigmoid(-self.keeps))
+        return seen + torch.where(first[..., None], 0.0, pause) + torch.where((free & ~first)[..., None], kept, 0.0)
+
+    def _starts(self, codes: Tensor, numbers: Tensor, rates: Rates, fold: Tensor | None) -> Tensor:
+        """[B, K]: the state of the window's first row, which may be in the middle of a session."""
+        by_rate = rates.of_first_category(codes, fold) @ self.start_by_rate
+        begins = numbers[:, :1, _POSITION] <= 1
+        return torch.softmax(torch.where(begins, self.start + by_rate, self.later_start), dim=-1)
+
+    def fit(self, examples: Examples, rates: Rates, seed: int) -> None:
+        """Fit by the likelihood of the examples' sessions, ends included where they are known. Deterministic by seed."""
+        self._begin(examples, seed)
+        self.requires_grad_(True)
+        size = min(max(len(examples.predicted) // _BATCH_SHARE, _LEAST_EVENTS), _MOST_EVENTS)
+        steps = min(max(-(-_EPOCHS * len(examples.predicted) // size), _LEAST_STEPS), _MOST_STEPS)
+        optimiser = torch.optim.Adam(self.parameters(), lr=_RATE, betas=(0.9, 0.98))
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, _RATE, total_steps=steps + 2, pct_start=0.1, cycle_momentum=False
+        )
+        rng, done, events = np.random.default_rng(seed), 0, len(examples.predicted)
+        while done < steps:
+            for batch in examples.batches(size, rng):
+                optimiser.zero_grad()
+                loss = self._loss(batch, rates) + self._penalty() / events
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                schedule.step()
+                done += 1
+                if done == steps:
+                    break
+        self.requires_grad_(False)
+        self._take_values()
+
+    @torch.no_grad()
+    def _begin(self, examples: Examples, seed: int) -> None:
+        """The habits of all visitors together, and states that differ by chance; the last one buys."""
+        draw = torch.Generator().manual_seed(seed)
+        rows = examples.rows[examples.predicted]
+        codes, numbers = rows["codes"], rows["numbers"]
+        kind = np.bincount(codes[:, _TYPE] - 1, minlength=_TYPES) + 0.5
+        self.usual_event.copy_(torch.from_numpy(np.repeat(np.log(kind / kind.sum()), _SHOWN)))
+        steps = np.clip((np.log1p(np.maximum(numbers[:, _GAP], 0.0)) / _PAUSE_STEP).astype(int), 0, _PAUSES - 1)
+        pauses = np.bincount(steps[numbers[:, _POSITION] > 1], minlength=_PAUSES) + 1.0
+        self.usual_pause.copy_(torch.from_numpy(np.log(pauses / pauses.sum())))
+        for habit, spread in ((self.event, 0.3), (self.pause, 0.5), (self.goes_on, 0.5), (self.keeps, 0.5)):
+            habit.add_(torch.randn(habit.shape, generator=draw) * spread)
+        buys = (TYPE_CODE["purchase"] - 1) * _SHOWN
+        self.event[-1, buys : buys + _SHOWN] += 4.0
+
+    def _loss(self, batch: Batch, rates: Rates) -> Tensor:
+        codes, numbers = torch.from_numpy(batch.inputs.codes), torch.from_numpy(batch.inputs.numbers)
+        length = torch.from_numpy(batch.inputs.length[:, 0]).long()
+        belief, likelihood = self.filtered(
+            codes, numbers, rates, torch.from_numpy(batch.fold), max(codes.shape[1] - 1, 1).bit_length()
+        )
+        last = torch.arange(len(codes)), length - 1
+        ended = torch.from_numpy(batch.churn)[last] == 1
+        leaving = torch.log((belief[last] @ (1.0 - torch.sigmoid(self.goes_on))).clamp(min=1e-30))
+        return -(likelihood[last].sum() + (leaving * ended).sum()) / length.sum()
+
+    def _penalty(self) -> Tensor:
+        """Minus the log of the priors."""
+        own = (self.event, self.pause, self.follows - _STAY * torch.eye(STATES), self.start_by_rate)
+        return sum((habit**2).sum() for habit in own) / (2 * _SPREAD**2)  # type: ignore[return-value]
+
+    @torch.no_grad()
+    def _take_values(self) -> None:
+        """What follows each state in the end: v = going on * what follows * (shows it + shows it not * v), solved for v."""
+        ahead = torch.sigmoid(self.goes_on)[:, None] * torch.softmax(self.follows, dim=-1)
+        shows = torch.softmax(self.usual_event + self.event, dim=-1).reshape(STATES, _TYPES, _SHOWN).sum(dim=-1)
+        for h, head in enumerate(HAZARD_HEADS):
+            at_once = shows[:, TYPE_CODE[head] - 1]
+            self.value[:, h] = torch.linalg.solve(torch.eye(STATES) - ahead * (1 - at_once), ahead @ at_once)

@@ -1,0 +1,141 @@
+"""How often a purchase or a cart followed an item, a category or a brand: baked into each version, shrunk to the prior."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.examples import FOLDS, Examples
+from training.labels import UNKNOWN
+from worker.contract.events import HAZARD_HEADS, HORIZONS
+from worker.contract.features import CODES, NUMBERS, FeatureSpec
+
+_SESSION = HORIZONS.index("session")
+_SCOPES = ("item", "category", "brand")
+_COLUMNS = [CODES.index(scope) for scope in _SCOPES]
+_HEADS = len(HAZARD_HEADS)
+_CATEGORY, _PRICE = CODES.index("category"), NUMBERS.index("price")
+#: Sessions that the prior is worth at least, and where buckets do not differ by more than chance.
+_LEAST, _MOST = 10.0, 1e5
+#: Prices that the shop's mean log price is worth beside a category's own.
+_PRIOR_PRICES = 5.0
+
+#: What `Rates` gives for each row: of the row and of the session's first row, by scope and head.
+RATES = 2 * len(_SCOPES) * _HEADS
+
+Doubles = npt.NDArray[np.float64]
+
+
+class Seen(NamedTuple):
+    """Sessions in which something followed, and all sessions, by fold and bucket: [FOLDS, buckets, heads] each."""
+
+    followed: Doubles
+    sessions: Doubles
+
+
+class Rates(nn.Module):
+    """codes int [B, T, 6] -> [B, T, RATES]: log-odds of what followed less those of the shop, 0 for what was never seen.
+
+    A missing id is a bucket like any other. `fold` [B] picks the rates without the sessions of that fold: those that a session
+    is trained with, as its own outcome must not be among its inputs.
+    """
+
+    price: Tensor
+    category_first: Tensor
+    category_first_folds: Tensor
+
+    def __init__(self, spec: FeatureSpec) -> None:
+        super().__init__()
+        sizes = (spec.item_buckets, spec.category_buckets, spec.brand_buckets)
+        for scope, buckets in zip(_SCOPES, sizes, strict=True):
+            for place in ("here", "first"):
+                self.register_buffer(f"{scope}_{place}", torch.zeros(buckets, _HEADS))
+                self.register_buffer(f"{scope}_{place}_folds", torch.zeros(FOLDS, buckets, _HEADS), persistent=False)
+        self.register_buffer("price", torch.zeros(spec.category_buckets))
+
+    def forward(self, codes: Tensor, fold: Tensor | None = None) -> Tensor:
+        first = codes[:, :1].expand(-1, codes.shape[1], -1)
+        parts = []
+        for place, at in (("here", codes), ("first", first)):
+            for scope, column in zip(_SCOPES, _COLUMNS, strict=True):
+                if fold is None:
+                    parts.append(F.embedding(at[..., column].long(), getattr(self, f"{scope}_{place}")))
+                else:
+                    parts.append(getattr(self, f"{scope}_{place}_folds")[fold[:, None], at[..., column].long()])
+        return torch.cat(parts, dim=-1)
+
+    def of_first_category(self, codes: Tensor, fold: Tensor | None = None) -> Tensor:
+        """[B, heads]: how the category does in which the window begins."""
+        category = codes[:, 0, _CATEGORY].long()
+        return F.embedding(category, self.category_first) if fold is None else self.category_first_folds[fold, category]
+
+    def usual_price(self, codes: Tensor) -> Tensor:
+        """[B, T]: the mean log price of the row's category."""
+        return F.embedding(codes[..., _CATEGORY].long(), self.price[:, None])[..., 0]
+
+    @torch.no_grad()
+    def fit(self, examples: Examples) -> None:
+        """Take the rates from these examples. Those that the table holds already are what a bucket is shrunk to."""
+        known = examples.link[examples.predicted, :, _SESSION] != UNKNOWN  # [n, heads]
+        rows = examples.predicted
+        sessions = np.repeat(examples.session, examples.stop - examples.first)
+        first = np.zeros(len(rows), bool)
+        first[np.unique(sessions, return_index=True)[1]] = True
+        label = examples.link[rows, :, _SESSION] == 1
+        codes = examples.rows["codes"][rows]
+        for scope, column in zip(_SCOPES, _COLUMNS, strict=True):
+            for place, wanted in (("here", np.ones(len(rows), bool)), ("first", first)):
+                table = getattr(self, f"{scope}_{place}")
+                seen = _seen(codes[wanted, column], sessions[wanted], known[wanted], label[wanted], len(table))
+                whole = Seen(seen.followed.sum(0, keepdims=True), seen.sessions.sum(0, keepdims=True))
+                strength = _strength(whole)
+                before = table.double().numpy().copy()
+                table.copy_(torch.from_numpy(_log_odds(whole, strength, before)[0]))
+                others = Seen(whole.followed - seen.followed, whole.sessions - seen.sessions)
+                getattr(self, f"{scope}_{place}_folds").copy_(torch.from_numpy(_log_odds(others, strength, before)))
+        self._fit_prices(codes[:, _CATEGORY], examples.rows["numbers"][rows, _PRICE])
+
+    def _fit_prices(self, category: npt.NDArray[np.int32], price: npt.NDArray[np.float32]) -> None:
+        has = ~np.isnan(price)
+        logs = np.log1p(price[has].astype(np.float64))
+        mean = logs.mean() if len(logs) else 0.0
+        count = np.bincount(category[has], minlength=len(self.price))
+        total = np.bincount(category[has], logs, minlength=len(self.price))
+        self.price.copy_(torch.from_numpy((total + _PRIOR_PRICES * mean) / (count + _PRIOR_PRICES)))
+
+
+def _seen(
+    bucket: npt.NDArray[np.int32], session: npt.NDArray[np.int64], known: npt.NDArray[np.bool_], label: npt.NDArray[np.bool_],
+    buckets: int,
+) -> Seen:  # fmt: skip
+    """Each session counts once for each bucket, at the first of its rows there."""
+    once = np.unique(session * buckets + bucket, return_index=True)[1]
+    at = (session[once] % FOLDS) * buckets + bucket[once]
+    shape = (FOLDS, buckets, _HEADS)
+    sessions, followed = np.zeros((FOLDS * buckets, _HEADS)), np.zeros((FOLDS * buckets, _HEADS))
+    np.add.at(sessions, at, known[once])
+    np.add.at(followed, at, known[once] & label[once])
+    return Seen(followed.reshape(shape), sessions.reshape(shape))
+
+
+def _strength(seen: Seen) -> Doubles:
+    """[heads]: how many sessions the prior is worth, by how much more buckets differ than chance has it (moments)."""
+    n, k = seen.sessions[0], seen.followed[0]
+    total = np.maximum(n.sum(0), 1.0)
+    p = k.sum(0) / total
+    noise = p * (1 - p)
+    rate = k / np.maximum(n, 1.0)
+    between = (n * (rate - p) ** 2).sum(0) - noise * np.maximum((n > 0).sum(0) - 1, 0)
+    between /= np.maximum(total - (n**2).sum(0) / total, 1.0)
+    return np.asarray(np.clip(noise / np.maximum(between, 1e-12), _LEAST, _MOST))
+
+
+def _log_odds(seen: Seen, strength: Doubles, before: Doubles) -> Doubles:
+    """[..., buckets, heads]: shrunk to the log-odds `before` (less those of the shop), less those of the shop."""
+    p = (seen.followed.sum(1, keepdims=True) + 0.5) / (seen.sessions.sum(1, keepdims=True) + 10.0)
+    expected = 1 / (1 + (1 - p) / p * np.exp(-before))
+    rate = (seen.followed + strength * expected) / (seen.sessions + strength)
+    return np.asarray(np.log(rate / (1 - rate)) - np.log(p / (1 - p)))
