@@ -9,6 +9,7 @@ from structlog import get_logger
 
 from worker import metrics
 from worker.contract.features import FeatureSpec
+from worker.contract.slab import warm_up
 from worker.control import ControlFollower, Pointer
 from worker.delivery import Delivery
 from worker.errors import ConfigurationError
@@ -47,6 +48,8 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
         if settings.metrics.port:
             server = await serve(settings.metrics.host, settings.metrics.port, process_routes(ready))
             parts.push_async_callback(server.close)
+        # Before joining: a member that compiles for seconds holds up the whole group.
+        await asyncio.to_thread(warm_up)
         app = batch_app(settings, settings.worker.group, [settings.topics.clicks], pipeline)
         lag = asyncio.create_task(watch_lag(LagMetrics(pipeline, lambda tp: end_offset(app, tp))))
         parts.callback(lag.cancel)

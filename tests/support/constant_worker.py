@@ -11,6 +11,7 @@ import functools
 
 from worker.cli_worker import run_workers
 from worker.contract.features import FeatureSpec, ModelInputs
+from worker.contract.slab import warm_up
 from worker.delivery import Delivery
 from worker.errors import InklingError
 from worker.pipeline import Pipeline
@@ -44,6 +45,7 @@ async def run_constant_worker(settings: Settings, stop: asyncio.Event, delay_s: 
         await delivery.start()
         pipeline = Pipeline(settings, SPEC, PinnedScorer(delay_s), delivery, KafkaSource(settings), failed)
         parts.push_async_callback(pipeline.close)
+        await asyncio.to_thread(warm_up)
         app = batch_app(settings, settings.worker.group, [settings.topics.clicks], pipeline)
         await run_app(app, stop, failed)
 

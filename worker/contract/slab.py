@@ -414,3 +414,8 @@ def _session(visitor: str, head: tuple[int | float, ...], rows: bytes) -> Sessio
         counts=(counts[0], counts[1], counts[2]),
         counted_ms=int(counted_ms),
     )
+
+
+def warm_up() -> None:
+    """Compile what folds a batch, or load it from disk where that was done before: seconds that no partition should wait for."""
+    Slab(FeatureSpec(), SessionPolicy()).fold([ClickEvent("e", 1, "v", "view")], [0])
