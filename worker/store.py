@@ -28,8 +28,9 @@ from aiokafka.errors import KafkaTimeoutError
 
 from worker import metrics
 from worker.contract.features import FeatureSpec
+from worker.contract.packed import pack
 from worker.contract.session import Session, SessionPolicy
-from worker.contract.slab import Slab, pack
+from worker.contract.slab import Slab
 from worker.errors import StateError
 from worker.settings import Settings
 from worker.topic import committed_offsets, partition_counts, records_to_end, whole_topic

@@ -5,7 +5,6 @@ stays packed until then. Late events are folded by `Session.append` itself.
 """
 
 import itertools
-import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -16,17 +15,25 @@ from worker.contract import kernel
 from worker.contract.counters import BLOCK_CELLS, WEIGHTS, Counters
 from worker.contract.events import EVENT_TYPES, ClickEvent
 from worker.contract.features import CODES, NUMBERS, ROW, TYPE_CODE, FeatureSpec, ModelInputs, bucket, padded_steps
-from worker.contract.kernel import HEAD, LATE, NEW_SESSION, NO_VISIT, WHOLE
+from worker.contract.kernel import HEAD, LATE, NEW_SESSION, WHOLE
+from worker.contract.packed import (
+    FIELDS,
+    HEAD_BYTES,
+    PACKED_HEAD,
+    head_of,
+    key_of,
+    seen_ms_of,
+    session_and_position,
+    session_of,
+    unpack,
+    visitor_of,
+)
 from worker.contract.session import Arrival, Outcome, Session, SessionPolicy, session_number
 
 #: Rows of a small block: most sessions stay this short. Longer ones move to a block of a whole window.
 _SMALL_ROWS = 8
 _FIRST_SLOTS, _FIRST_ROWS = 256, 4096
 _ROW_BYTES = ROW.itemsize
-#: A packed session: the head's fields that outlive a process, then its rows.
-_PACKED = struct.Struct("<Q6q3d")
-_HEAD_BYTES = _PACKED.size
-_FIELDS, _SEEN = 10, 6
 #: A changelog record holds all rows of a session up to this many, and else only those that are new.
 _WHOLE_ROWS = 4
 _UNKNOWN = 255
@@ -164,8 +171,8 @@ class Slab:
             if self._heads[slot]["seen_ms"] > self._forgotten_ms:
                 yield self._read(visitor, slot)
         for key, packed in self._packed.items():
-            if _PACKED.unpack_from(packed)[_SEEN] > self._forgotten_ms:
-                yield unpack(_visitor(key), packed)
+            if seen_ms_of(packed) > self._forgotten_ms:
+                yield unpack(visitor_of(key), packed)
 
     @property
     def _forgotten_ms(self) -> int:
@@ -183,12 +190,12 @@ class Slab:
         slots = np.flatnonzero((heads["seen_ms"] <= self._forgotten_ms) & (heads["position"] > 0))[:most].tolist()
         gone = [self._keys[slot] for slot in slots]
         for slot, key in zip(slots, gone, strict=True):
-            del self._slots[_visitor(key)]
+            del self._slots[visitor_of(key)]
             self._release(int(self._heads[slot]["home"]), int(self._heads[slot]["room"]))
             self._heads[slot] = np.zeros((), HEAD)
             self._changed.discard(slot)
         self._unused += slots
-        packed = (key for key, packed in self._packed.items() if _PACKED.unpack_from(packed)[_SEEN] <= self._forgotten_ms)
+        packed = (key for key, packed in self._packed.items() if seen_ms_of(packed) <= self._forgotten_ms)
         for key in list(itertools.islice(packed, most)):
             del self._packed[key]
             gone.append(key)
@@ -203,7 +210,7 @@ class Slab:
         slots = sorted(self._changed)
         self._changed.clear()
         heads = self._heads[slots]
-        packed = heads[list(HEAD.names[:_FIELDS])].astype(_HEAD).tobytes() if slots else b""  # type: ignore[index]
+        packed = heads[list(FIELDS)].astype(PACKED_HEAD).tobytes() if slots else b""
         whole = (heads["unsaved"] == WHOLE) | (heads["length"] <= _WHOLE_ROWS)
         first = np.where(whole, 0, heads["length"] - heads["unsaved"])
         starts = ((heads["home"] + first) * _ROW_BYTES).tolist()
@@ -211,26 +218,26 @@ class Slab:
         self._heads["unsaved"][slots] = 0
         memory, keys = self._words.data.cast("B"), self._keys
         return [
-            (keys[slot], row, packed[number * _HEAD_BYTES : (number + 1) * _HEAD_BYTES] + memory[start:end])
+            (keys[slot], row, packed[number * HEAD_BYTES : (number + 1) * HEAD_BYTES] + memory[start:end])
             for number, (slot, row, start, end) in enumerate(zip(slots, first.tolist(), starts, ends, strict=True))
         ]
 
     def put(self, key: bytes, packed: bytes) -> None:
         """A whole session as `take_changed` packs it. Raises ValueError if it cannot be one."""
-        if len(packed) < _HEAD_BYTES or (len(packed) - _HEAD_BYTES) % _ROW_BYTES:
+        if len(packed) < HEAD_BYTES or (len(packed) - HEAD_BYTES) % _ROW_BYTES:
             raise ValueError(f"{len(packed)} bytes are no packed session")
         self._packed[key] = packed
 
     def extend(self, key: bytes, packed: bytes) -> bool:
         """New rows as `take_changed` packs them; False if they do not follow on what is here."""
         before = self._packed.get(key)
-        added = (len(packed) - _HEAD_BYTES) // _ROW_BYTES
+        added = (len(packed) - HEAD_BYTES) // _ROW_BYTES
         if before is None:
             return False
-        session, position = _PACKED.unpack_from(packed)[0:4:3]
-        if (session, position - added) != _PACKED.unpack_from(before)[0:4:3]:
+        session, position = session_and_position(packed)
+        if (session, position - added) != session_and_position(before):
             return False
-        self._packed[key] = packed[:_HEAD_BYTES] + before[_HEAD_BYTES:] + packed[_HEAD_BYTES:]
+        self._packed[key] = packed[:HEAD_BYTES] + before[HEAD_BYTES:] + packed[HEAD_BYTES:]
         return True
 
     def forget(self, key: bytes) -> None:
@@ -272,17 +279,17 @@ class Slab:
             return known
         if self._unused:
             slot = self._unused.pop()
-            self._keys[slot] = _key(visitor)
+            self._keys[slot] = key_of(visitor)
         else:
             slot = len(self._keys)
-            self._keys.append(_key(visitor))
+            self._keys.append(key_of(visitor))
         self._slots[visitor] = slot
         if slot == len(self._heads):
             self._heads = np.concatenate([self._heads, np.zeros(slot, HEAD)])
         self._heads[slot]["opened"] = -1
         packed = self._packed.pop(self._keys[slot], None)
         if packed is not None:
-            self._write(slot, unpack(visitor, packed), _PACKED.unpack_from(packed)[_SEEN])
+            self._write(slot, unpack(visitor, packed), seen_ms_of(packed))
             self._heads[slot]["unsaved"] = 0
         return slot
 
@@ -317,7 +324,7 @@ class Slab:
     def _read(self, visitor: str, slot: int) -> Session:
         head = self._heads[slot]
         rows = self._words[head["home"] : head["home"] + head["length"]].tobytes()
-        return _session(visitor, tuple(head[name].item() for name in HEAD.names[:_FIELDS]), rows)  # type: ignore[index]
+        return session_of(visitor, tuple(head[name].item() for name in FIELDS), rows)
 
     def _write(self, slot: int, session: Session, seen_ms: int) -> None:
         """Put a session into its slot; the changelog needs it whole."""
@@ -329,7 +336,7 @@ class Slab:
                 self._release(int(head["home"]), int(head["room"]))
             head["home"], head["room"] = self._allocate(room), room
         self._words[head["home"] : head["home"] + len(rows)] = rows
-        for name, value in zip(HEAD.names[:_FIELDS], _head(session, seen_ms), strict=True):  # type: ignore[index]
+        for name, value in zip(FIELDS, head_of(session, seen_ms), strict=True):
             head[name] = value
         head["length"], head["unsaved"], head["opened"] = len(rows), WHOLE, -1
 
@@ -367,53 +374,6 @@ class Slab:
             self._newest_ms,
             *self.counters.memory,
         )
-
-
-#: The head as it is packed.
-_HEAD = np.dtype([(name, HEAD[name]) for name in HEAD.names[:_FIELDS]])  # type: ignore[index]
-assert _HEAD.itemsize == _HEAD_BYTES
-
-
-def _key(visitor: str) -> bytes:
-    # Lone surrogates cannot come from JSON that was decoded, but ids made in code may hold them.
-    return visitor.encode("utf-8", "surrogatepass")
-
-
-def _visitor(key: bytes) -> str:
-    return key.decode("utf-8", "surrogatepass")
-
-
-def pack(session: Session, seen_ms: int) -> bytes:
-    """A session as `Slab.take_changed` packs it whole; `seen_ms` is the newest event time when it last changed."""
-    return _PACKED.pack(*_head(session, seen_ms)) + session.rows
-
-
-def unpack(visitor: str, packed: bytes) -> Session:
-    """The session of a visitor from its packed form."""
-    return _session(visitor, _PACKED.unpack_from(packed), packed[_HEAD_BYTES:])
-
-
-def _head(session: Session, seen_ms: int) -> tuple[int | float, ...]:
-    previous = session.previous_end_ms
-    return (
-        int(session.session_id or "0", 16), session.started_ms, session.last_ms, session.position,
-        NO_VISIT if previous is None else previous, session.counted_ms, seen_ms, *session.counts,
-    )  # fmt: skip
-
-
-def _session(visitor: str, head: tuple[int | float, ...], rows: bytes) -> Session:
-    number, started_ms, last_ms, position, previous, counted_ms, _, *counts = head
-    return Session(
-        visitor_id=visitor,
-        session_id=f"{number:016x}",
-        started_ms=int(started_ms),
-        last_ms=int(last_ms),
-        position=int(position),
-        rows=rows,
-        previous_end_ms=None if previous == NO_VISIT else int(previous),
-        counts=(counts[0], counts[1], counts[2]),
-        counted_ms=int(counted_ms),
-    )
 
 
 def warm_up() -> None:

@@ -9,8 +9,9 @@ from tests.logs import FORGETFUL, SPEC, START_MS, click, folded, logs
 from worker.contract.events import ClickEvent
 from worker.contract.features import FeatureSpec, encode
 from worker.contract.fold import Fold
+from worker.contract.packed import unpack
 from worker.contract.session import Outcome, SessionPolicy
-from worker.contract.slab import Slab, unpack
+from worker.contract.slab import Slab
 
 
 def by_batches(slab: Slab, log: list[ClickEvent], ends: set[int]) -> None:
