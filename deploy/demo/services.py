@@ -11,6 +11,7 @@ from deploy.local.errors import StackError
 from deploy.local.ports import free_ports
 from deploy.local.process import Child
 from deploy.local.stack import LocalStack
+from worker.errors import GateRefused
 from worker.exec_guard import guarded
 from worker.settings import Settings
 
@@ -55,7 +56,7 @@ class Services:
     async def run(self, timeout_s: float, *arguments: str) -> str:
         """Run an `inkling` command to its end; what it printed.
 
-        Raises StackError if its status is not 0 or it takes longer than `timeout_s`.
+        Raises GateRefused if the gate did, StackError if its status is another than 0 or it takes longer than `timeout_s`.
         """
         what = f"inkling {' '.join(arguments)}"
         log = self.directory / "logs" / f"{arguments[0]}.log"
@@ -76,6 +77,8 @@ class Services:
                 await process.wait()
         if process.returncode != 0:
             last = log.read_text(errors="replace").strip().splitlines()[-1:]
+            if process.returncode == GateRefused.exit_status:
+                raise GateRefused(" ".join(last).removeprefix("error: "))
             raise StackError(
                 f"inkling {' '.join(arguments)} ended with status {process.returncode}: {' '.join(last)} (log: {log})"
             )

@@ -68,6 +68,7 @@ async def _assert_exact(settings: Settings, sent: int) -> None:
     replayed, drops = await _replayed(settings)
     assert len(by_id) + len({dict(record.headers)["inkling-origin"] for record in dead}) + drops == sent
     for partition, state in (await restore(KafkaSource(settings), settings, range(settings.topics.partitions), SPEC)).items():
+        replayed[partition].expire()
         assert {session.visitor_id: session for session in state.fold.sessions()} == replayed[partition].sessions
         blocks = range(state.fold.counters.blocks)
         assert [state.fold.counters.block(n) for n in blocks] == [replayed[partition].counters.block(n) for n in blocks]
