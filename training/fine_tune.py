@@ -1,6 +1,6 @@
 """Fine-tuning: a few careful steps on fresh events, mixed with replayed old ones so that nothing is forgotten."""
 
-from training.calibrate import calibrate
+from training.calibrate import calibrate, follow_level
 from training.examples import Examples
 from training.model import IntentModel
 from training.serving import ServingModel
@@ -56,6 +56,8 @@ def fine_tune(
     )
     network = model.network.requires_grad_(True)
     calibrated = calibrate(network, calibration, prior=model.calibration)
+    # The newest sessions alone have few known labels: the level is told by all that are new.
+    calibrated = follow_level(network, calibrated, fresh.joined(calibration))
     return ServingModel(network, calibrated, model.candidates.merged(fresh.items)).eval()
 
 
