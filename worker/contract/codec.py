@@ -21,6 +21,7 @@ _control = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _lone_surrogate = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
 
 _EMPTY = InvalidRecord(Reason.EMPTY, "the value is empty")
+_NULL_KEY = InvalidRecord(Reason.NULL_KEY, "the record has no key, so its visitor's order is lost")
 _EVENT_TYPES = ", ".join(EVENT_TYPES)
 
 
@@ -36,11 +37,7 @@ def decode(value: bytes | None, key: bytes | None, timestamp_ms: int, max_future
     if len(value) > MAX_RECORD_BYTES:
         return InvalidRecord(Reason.TOO_LARGE, f"{len(value)} bytes, at most {MAX_RECORD_BYTES}")
     if key is None:
-        return (
-            _EMPTY
-            if not value.strip()
-            else InvalidRecord(Reason.NULL_KEY, "the record has no key, so its visitor's order is lost")
-        )
+        return _NULL_KEY if value.strip() else _EMPTY
     try:
         if not value.isascii():
             value.decode()  # msgspec does not look at the names of unknown fields

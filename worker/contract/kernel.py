@@ -39,7 +39,7 @@ HEAD = np.dtype(
 
 #: Words of 8 bytes and of 4 that a row has, and where in it things are.
 ROW_WORDS, ROW_HALVES = ROW.itemsize // 8, ROW.itemsize // 4
-_TIME, _HASH, _OFFSET, _CHAIN = range(4)
+_TIME, _HASH, _OFFSET, CHAIN = range(4)
 _VISIBLE_WORD = VISIBLE // 8
 _VISIBLE_WORDS = ROW_WORDS - _VISIBLE_WORD
 _CODES_AT = VISIBLE // 4
@@ -174,21 +174,21 @@ def fold(first: int, batch: Batch, folded: Folded, memory: Memory, rules: Rules,
             return i, changed
         if begins:
             if head.room != rules.small:
-                if not _has_block(memory, 0, rules.small):
+                if not has_block(memory, 0, rules.small):
                     return i, changed
                 if head.room:
-                    _let_go(memory, 1, head.home)
-                head.home, head.room = _take(memory, 0, rules.small), rules.small
+                    let_go(memory, 1, head.home)
+                head.home, head.room = take(memory, 0, rules.small), rules.small
             head.previous_end_ms = head.last_ms if head.position else NO_VISIT
             head.started_ms = head.last_ms = time_ms
             head.position = head.length = 0
             head.opened, head.unsaved = i, WHOLE
         elif length == head.room and length < rules.window:
-            if not _has_block(memory, 1, rules.window):
+            if not has_block(memory, 1, rules.window):
                 return i, changed
-            room = _take(memory, 1, rules.window)
+            room = take(memory, 1, rules.window)
             words[room : room + length] = words[home : home + length]
-            _let_go(memory, 0, home)
+            let_go(memory, 0, home)
             head.home, head.room = room, rules.window
         if head.length == rules.window:
             _halve(head, words, rules.window, state, message)
@@ -199,7 +199,7 @@ def fold(first: int, batch: Batch, folded: Folded, memory: Memory, rules: Rules,
         head.seen_ms = memory.newest_ms[0]
         folded.outcome[i] = NEW_SESSION if begins else APPENDED
         folded.position[i], folded.session[i], folded.opened[i] = head.position, head.session, head.opened
-        folded.chain[i] = words[head.home + head.length - 1, _CHAIN]
+        folded.chain[i] = words[head.home + head.length - 1, CHAIN]
         if len(out.length):
             write_window(head.home, head.length, memory, out, changed)
         changed += 1
@@ -229,13 +229,15 @@ def _holds(words: Words, home: int, length: int, event_hash: np.uint64) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _has_block(memory: Memory, kind: int, rows: int) -> bool:
+def has_block(memory: Memory, kind: int, rows: int) -> bool:
+    """Whether there is a free block of a kind (a row of `Memory.blocks`), or room for another of so many rows."""
     spare: bool = memory.free[kind] > 0 or memory.free[2] + rows <= len(memory.words)
     return spare
 
 
 @njit(cache=True, nogil=True)
-def _take(memory: Memory, kind: int, rows: int) -> int:
+def take(memory: Memory, kind: int, rows: int) -> int:
+    """The home of a block that `has_block` promised."""
     home: int
     if memory.free[kind]:
         memory.free[kind] -= 1
@@ -247,7 +249,8 @@ def _take(memory: Memory, kind: int, rows: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _let_go(memory: Memory, kind: int, home: int) -> None:
+def let_go(memory: Memory, kind: int, home: int) -> None:
+    """The block is free."""
     memory.blocks[kind, memory.free[kind]] = home
     memory.free[kind] += 1
 
@@ -317,13 +320,13 @@ def _extend(
 def _link(words: Words, home: int, row: int, state: Words, message: Words) -> None:
     """Chain hash of a row: over that of the row before it and what the model sees of it (`features.chain_hash`)."""
     state[:] = _PLAIN
-    message[0] = words[row - 1, _CHAIN] if row > home else np.uint64(0)
+    message[0] = words[row - 1, CHAIN] if row > home else np.uint64(0)
     for k in range(_VISIBLE_WORDS):
         message[1 + k] = words[row, _VISIBLE_WORD + k]
     for k in range(1 + _VISIBLE_WORDS, _MOST_WORDS):
         message[k] = 0
     compress(state, message, 8 + 8 * _VISIBLE_WORDS, True)
-    words[row, _CHAIN] = state[0]
+    words[row, CHAIN] = state[0]
 
 
 @njit(cache=True, nogil=True)

@@ -319,7 +319,7 @@ class Slab:
         self._write(slot, session, self.newest_ms)
         head = self._heads[slot]
         folded.position[at], folded.session[at], folded.opened[at] = head["position"], head["session"], -1
-        folded.chain[at] = self._words[head["home"] + head["length"] - 1, 3]
+        folded.chain[at] = self._words[head["home"] + head["length"] - 1, kernel.CHAIN]
 
     def _read(self, visitor: str, slot: int) -> Session:
         head = self._heads[slot]
@@ -342,18 +342,12 @@ class Slab:
 
     def _allocate(self, room: int) -> int:
         kind = int(room != self._rules.small)
-        if self._free[kind]:
-            self._free[kind] -= 1
-            return int(self._blocks[kind, self._free[kind]])
-        if self._free[2] + room > len(self._words):
+        if not kernel.has_block(self._memory(), kind, room):
             self._grow_arena()
-        self._free[2] += room
-        return int(self._free[2]) - room
+        return int(kernel.take(self._memory(), kind, room))
 
     def _release(self, home: int, room: int) -> None:
-        kind = int(room != self._rules.small)
-        self._blocks[kind, self._free[kind]] = home
-        self._free[kind] += 1
+        kernel.let_go(self._memory(), int(room != self._rules.small), home)
 
     def _grow_arena(self) -> None:
         rows = 2 * len(self._words)
