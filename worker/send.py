@@ -85,15 +85,18 @@ async def send_records(
 async def send_packed(producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[Record]) -> None:
     """Send records to one partition in few packs, in order, and wait until all are confirmed. Raises KafkaError.
 
-    Packs are as large as the producer's `max_batch_size`; nobody else may send to the partition by it meanwhile.
+    Packs stay below what Kafka takes at once, whatever the producer would take; nobody else may send to the partition by it
+    meanwhile.
     """
     confirmations: list[asyncio.Future[Any]] = []
     pack = producer.create_batch()
     for key, value, headers in records:
+        full = pack.record_count() and pack.size() + len(key or b"") + len(value or b"") > _PACK_BYTES
         # The first record of a pack is taken whatever its size.
-        while pack.append(key=key, value=value, timestamp=None, headers=headers) is None:
+        while full or pack.append(key=key, value=value, timestamp=None, headers=headers) is None:
             confirmations.append(await producer.send_batch(pack, topic, partition=partition))
             pack = producer.create_batch()
+            full = False
     if pack.record_count():
         confirmations.append(await producer.send_batch(pack, topic, partition=partition))
     await asyncio.gather(*confirmations)
