@@ -165,12 +165,16 @@ async def test_a_second_member_takes_over_partitions(settings: Settings) -> None
     records = shop_records(200)
     await send(settings, records[:600])
     async with _running(settings):
-        async with _running(settings):
+        second = await _spawn(settings)
+        try:
             await asyncio.sleep(4)
             await send(settings, [*records[600:], *_endings()])
             made = await reference(settings)
             await write(settings, made.score_records(settings))
             await asyncio.sleep(1)
+        finally:
+            second.terminate()
+            assert await second.wait() == 0
         expected = await outcomes_of(settings, made)
         await _wait_for(settings, len(expected))
     assert set(_unique(await _read_outcomes(settings))) == set(_unique(expected))
@@ -243,8 +247,6 @@ async def _spawn(settings: Settings) -> asyncio.subprocess.Process:
         "INKLING_LABELS__GROUP": settings.labels.group,
         "INKLING_METRICS__LABELS_PORT": "0",
     }
-    program = "import asyncio; from worker.labels_app import run_labels; from worker.settings import Settings\n"
-    program += "asyncio.run(run_labels(Settings(), asyncio.Event()))"
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, env={**os.environ, **environment}, stderr=asyncio.subprocess.DEVNULL
+        sys.executable, "-m", "worker", "labels", env={**os.environ, **environment}, stderr=asyncio.subprocess.DEVNULL
     )

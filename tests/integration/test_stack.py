@@ -16,7 +16,6 @@ from aiokafka.errors import MessageSizeTooLargeError
 
 from deploy.local.errors import StackError
 from deploy.local.ports import is_free
-from deploy.local.process import ProcessId
 from deploy.local.stack import LocalStack
 from deploy.local.state import StackState, read_state
 from deploy.local.topics import TopicSpec, create_topics
@@ -52,9 +51,10 @@ def session_members(leader: int) -> list[int]:
     return found
 
 
-def regions_of(owner: ProcessId) -> list[Path]:
-    """Shared memory of an owner's Triton."""
-    return list(Path("/dev/shm").glob(f"inkling-{owner.pid}-{owner.started}-*"))
+def regions_of(state: StackState) -> list[Path]:
+    """Shared memory of a stack's Triton. The owner may have other stacks, which have other ports."""
+    owner, (_, _, _, grpc, _, _) = state.owner, state.ports
+    return list(Path("/dev/shm").glob(f"inkling-{owner.pid}-{owner.started}-{grpc}-*"))
 
 
 def assert_nothing_left(state: StackState) -> None:
@@ -63,7 +63,7 @@ def assert_nothing_left(state: StackState) -> None:
         name: [] for name in state.children
     }
     assert [port for port in state.ports if not is_free(port)] == []
-    assert regions_of(state.owner) == []
+    assert regions_of(state) == []
 
 
 def send(address: str, topic: str, value: bytes) -> None:
@@ -148,7 +148,7 @@ def test_triton_serves_a_model_right(tmp_path: Path) -> None:
         state = read_state(tmp_path / "stack")
         assert state is not None
         assert len(session_members(state.children["Triton"].pid)) == 2
-        assert regions_of(state.owner) != []
+        assert regions_of(state) != []
     assert_nothing_left(state)
     assert sorted(path.name for path in (models / "add_one" / "1").iterdir()) == ["model.py"]
 
@@ -211,7 +211,7 @@ with LocalStack(Path({str(tmp_path / "stack")!r}), model_repository=Path({str(mo
     assert eventually(lambda: not any(process.alive() for process in state.children.values()), within_s=5)
     with LocalStack(tmp_path / "stack", with_triton=False, with_prometheus=False) as stack:
         assert int(stack.addresses.kafka.rpartition(":")[2]) == state.ports[0]
-        assert regions_of(state.owner) == []
+        assert regions_of(state) == []
         assert session_members(state.children["Triton"].pid) == []
 
 
