@@ -12,7 +12,7 @@ install: .venv/.installed
 	@$(PYTHON) -m venv .venv || { echo "error: $(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3.11-venv" >&2; exit 1; }
 	@echo "installing into .venv (the first time this fetches about 3 GB, most of it for torch) ..." >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
+	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
 	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -22,8 +22,11 @@ demo: install
 stack: install
 	@$(BIN)/inkling stack run
 
+# What starts servers, or counts on having the machine to itself, runs alone.
+ALONE := tests/faults tests/integration tests/e2e
 test: install tools
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadscope $(ALONE:%=--ignore=%) tests
+	@$(BIN)/python -m pytest $(ALONE)
 
 # What only tests need and only Debian has: installed where we may, and otherwise the tests say what they skip.
 tools:
