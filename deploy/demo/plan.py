@@ -22,8 +22,8 @@ class Plan:
     history_sessions_per_hour: float = 4.0
     live_sessions_per_hour: float = 400.0
     steady_s: float = 15.0
-    drifted_s: float = 100.0
-    after_s: float = 35.0
+    drifted_s: float = 80.0
+    after_s: float = 30.0
     drift: DriftKind = "hazard"
     drift_strength: float = 4.0
     bad_record_every: int = 400
