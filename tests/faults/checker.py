@@ -8,9 +8,9 @@ import msgspec
 from aiokafka import ConsumerRecord
 
 from tests.faults.broker import Broker, Entry
-from tests.faults.schedule import PARTITIONS, SETTINGS, Clicks, Schedule
+from tests.faults.schedule import PARTITIONS, SETTINGS, SPEC, Clicks, Schedule
 from tests.faults.scoring import HashScorer
-from tests.logs import FORGETFUL, SPEC
+from tests.logs import FORGETFUL
 from worker.contract.codec import decode
 from worker.contract.counters import Counters
 from worker.contract.events import InvalidRecord, ScoreEvent

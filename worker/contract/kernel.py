@@ -107,7 +107,6 @@ class Rules(NamedTuple):
     small: int
     half: float
     half_life_s: float
-    block_cells: int
     weights: npt.NDArray[np.float64]  # [types + 1, 3]
 
 
@@ -363,4 +362,4 @@ def _count(cells: Longs, kind: int, time_ms: int, memory: Memory, rules: Rules, 
         cell.carts = shared[3 * k + 1] + carts
         cell.purchases = shared[3 * k + 2] + purchases
         cell.updated_ms = max(cell.updated_ms, time_ms)
-        memory.dirty[cells[k] // rules.block_cells] = 1
+        memory.dirty[cells[k]] = 1

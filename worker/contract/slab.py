@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.contract import kernel
-from worker.contract.counters import BLOCK_CELLS, WEIGHTS, Counters
+from worker.contract.counters import WEIGHTS, Counters
 from worker.contract.events import EVENT_TYPES, ClickEvent
 from worker.contract.features import CODES, NUMBERS, ROW, TYPE_CODE, FeatureSpec, ModelInputs, bucket, padded_steps
 from worker.contract.kernel import HEAD, LATE, NEW_SESSION, WHOLE
@@ -97,7 +97,7 @@ class Slab:
         for name, code in TYPE_CODE.items():
             weights[code] = WEIGHTS[name]
         self._rules = kernel.Rules(
-            policy.gap_ms, policy.grace_ms, policy.forget_ms, spec.window, small, 0.5, spec.half_life_s, BLOCK_CELLS, weights
+            policy.gap_ms, policy.grace_ms, policy.forget_ms, spec.window, small, 0.5, spec.half_life_s, weights
         )
         self._heads = np.zeros(_FIRST_SLOTS, HEAD)
         self._words = np.empty((max(_FIRST_ROWS, spec.window), kernel.ROW_WORDS), np.uint64)
