@@ -85,10 +85,13 @@ class PartitionState:
             rows = self._rows_kept.pop(visitor, 0)
             records += [(_row_key(visitor, row), None) for row in range(rows.bit_length()) if rows >> row & 1]
             records.append((visitor, None))  # behind its rows, so that they are never without it
-        for visitor, row, session in self.fold.take_changed():
+        kept = self._rows_kept
+        for visitor, row, session in self.fold.take_changed(_SESSION_FORMAT):
             if row:
-                self._rows_kept[visitor] = self._rows_kept.get(visitor, 0) | 1 << row
-            records.append((_row_key(visitor, row) if row else visitor, _SESSION_FORMAT + session))
+                kept[visitor] = kept.get(visitor, 0) | 1 << row
+                records.append((_row_key(visitor, row), session))
+            else:
+                records.append((visitor, session))
         if (taken := self.fold.counters.take_changed()) is not None:
             number, cells = taken
             records.append((_COUNTERS_KEY + number.to_bytes(4, "big"), _COUNTERS_FORMAT + cells))

@@ -220,6 +220,24 @@ def write_window(home: int, length: int, memory: Memory, out: Encoded, at: int) 
 
 
 @njit(cache=True, nogil=True)
+def pack(heads: Records, first: Longs, rows: Bytes, mark: Bytes, ends: Longs, head_bytes: int, packed: Bytes) -> None:
+    """Write sessions one after the other: the mark, the first bytes of the head, and the rows from `first` on.
+
+    `rows` is the arena as bytes, [R, bytes of a row]; `ends` is where each session ends in `packed`.
+    """
+    heads_as_bytes = heads.view(np.uint8).reshape(len(heads), -1)
+    at = 0
+    for i in range(len(heads)):
+        packed[at : at + len(mark)] = mark
+        at += len(mark)
+        packed[at : at + head_bytes] = heads_as_bytes[i, :head_bytes]
+        at += head_bytes
+        for row in range(heads[i].home + first[i], heads[i].home + heads[i].length):
+            packed[at : at + rows.shape[1]] = rows[row]
+            at += rows.shape[1]
+
+
+@njit(cache=True, nogil=True)
 def _holds(words: Words, home: int, length: int, event_hash: np.uint64) -> bool:
     for row in range(home + length - 1, home - 1, -1):  # noqa: SIM110  # copies mostly come soon; numba knows no `any`
         if words[row, _HASH] == event_hash:
