@@ -9,14 +9,13 @@ from structlog import get_logger
 
 from worker import metrics
 from worker.contract.features import FeatureSpec
-from worker.contract.slab import warm_up
 from worker.control import ControlFollower, Pointer
 from worker.delivery import Delivery
 from worker.errors import ConfigurationError
 from worker.http import process_routes, serve
 from worker.lag import LagMetrics, watch_lag
 from worker.loop_lag import watch_loop
-from worker.pipeline import Pipeline
+from worker.pipeline import Pipeline, warm_up
 from worker.scoring.breaker import Breaker
 from worker.scoring.guarded import GuardedScorer
 from worker.scoring.triton import TritonScorer

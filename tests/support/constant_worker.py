@@ -11,10 +11,9 @@ import functools
 
 from worker.cli_worker import run_workers
 from worker.contract.features import FeatureSpec, ModelInputs
-from worker.contract.slab import warm_up
 from worker.delivery import Delivery
 from worker.errors import InklingError
-from worker.pipeline import Pipeline
+from worker.pipeline import Pipeline, warm_up
 from worker.scoring.base import Scores
 from worker.scoring.fake import ConstantScorer
 from worker.service import configure_logging, one_line

@@ -1,7 +1,6 @@
 """Bytes to events, and back. A record that is no event becomes an `InvalidRecord`, never an exception."""
 
 import re
-from collections.abc import Sequence
 
 import msgspec
 
@@ -58,12 +57,6 @@ def decode(value: bytes | None, key: bytes | None, timestamp_ms: int, max_future
 def encode(event: msgspec.Struct) -> bytes:
     """Any of the contract's events as JSON."""
     return _encoder.encode(event)
-
-
-def encode_all(events: Sequence[msgspec.Struct]) -> list[bytes]:
-    """`encode` of each."""
-    # JSON as it is written here holds no line break.
-    return _encoder.encode_lines(events).split(b"\n")[:-1]
 
 
 def _checked(event: ClickEvent, key: bytes, timestamp_ms: int, max_future_ms: int) -> ClickEvent | InvalidRecord:

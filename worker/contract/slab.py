@@ -114,7 +114,7 @@ class Slab:
     def __len__(self) -> int:
         return len(self._slots) + len(self._packed)
 
-    def fold(self, events: Sequence[ClickEvent], offsets: Sequence[int], encode: bool = True) -> Step:
+    def fold(self, events: Sequence[ClickEvent], offsets: Sequence[int] | npt.NDArray[np.int64], encode: bool = True) -> Step:
         """Fold events in. `offsets` is where they stand in the partition's log; `encode` asks for the model's inputs."""
         batch = self._batch(events, offsets)
         size = len(events)
@@ -247,7 +247,7 @@ class Slab:
         """A session that was put is gone."""
         self._packed.pop(key, None)
 
-    def _batch(self, events: Sequence[ClickEvent], offsets: Sequence[int]) -> kernel.Batch:
+    def _batch(self, events: Sequence[ClickEvent], offsets: Sequence[int] | npt.NDArray[np.int64]) -> kernel.Batch:
         columns = tuple(zip(*map(_COLUMNS, events), strict=True)) or ((),) * 8
         visitors, times, types, items, categories, brands, ids, prices = columns
         slot = list(map(self._slots.get, visitors))
