@@ -19,6 +19,7 @@ from worker.pipeline import Pipeline, warm_up
 from worker.scoring.breaker import Breaker
 from worker.scoring.guarded import GuardedScorer
 from worker.scoring.triton import TritonScorer
+from worker.service import settle
 from worker.settings import Settings
 from worker.store import KafkaSource
 from worker.stream import batch_app, end_offset, run_app
@@ -49,6 +50,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
             parts.push_async_callback(server.close)
         # Before joining: a member that compiles for seconds holds up the whole group.
         await asyncio.to_thread(warm_up)
+        settle()
         app = batch_app(settings, settings.worker.group, [settings.topics.clicks], pipeline)
         lag = asyncio.create_task(watch_lag(LagMetrics(pipeline, lambda tp: end_offset(app, tp))))
         parts.callback(lag.cancel)
