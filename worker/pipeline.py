@@ -22,7 +22,7 @@ from worker import __version__, metrics
 from worker.contract import slab
 from worker.contract.codec import decode
 from worker.contract.events import ClickEvent, InvalidRecord
-from worker.contract.features import FeatureSpec, ModelInputs
+from worker.contract.features import FeatureSpec, ModelInputs, padded_steps
 from worker.contract.slab import Step
 from worker.dead import dead_letter
 from worker.delivery import Delivery
@@ -39,6 +39,8 @@ log = get_logger()
 
 _ROOM_WAIT_S = 0.05
 _NO_HEADERS: list[tuple[str, bytes | None]] = []
+#: Events that the scorer is asked for at once: what its deadline and the model server's batches are chosen for.
+_SCORED_AT_ONCE = 256
 #: Batches at the scorer at once. More would only queue in the model server, where waiting counts against the deadline.
 _SCORING_AT_ONCE = 2
 #: State of several batches that is written at once, below what Kafka takes by default. A single batch may have more.
@@ -66,13 +68,32 @@ class FoldedBatch(NamedTuple):
     dead: list[Record]
     changes: list[Change]
 
+    def parts(self, most: int) -> Iterator["FoldedBatch"]:
+        """The events to score in parts of at most so many."""
+        if self.inputs is None or len(self.events) <= most:
+            yield from () if self.inputs is None else (self,)
+            return
+        for start in range(0, len(self.events), most):
+            rows = slice(start, start + most)
+            steps = padded_steps(int(self.inputs.length[rows].max()))
+            yield self._replace(
+                events=self.events[rows],
+                records=self.records[rows],
+                offsets=self.offsets[rows],
+                timestamps_ms=self.timestamps_ms[rows],
+                sessions=self.sessions[rows],
+                positions=self.positions[rows],
+                input_hashes=self.input_hashes[rows],
+                inputs=ModelInputs(self.inputs.codes[rows, :steps], self.inputs.numbers[rows, :steps], self.inputs.length[rows]),
+            )
+
 
 class ScoredBatch(NamedTuple):
     """A batch ready to be published."""
 
     next_offset: int
     scores: list[Record]
-    path: Path | None  # None without scores
+    paths: list[tuple[Path, int]]  # how many scores came by which
     timestamps_ms: npt.NDArray[np.int64]  # of the records that were scored
     dead: list[Record]
     changes: list[Change]
@@ -287,14 +308,15 @@ class _Steps:
 
     async def score(self, batch: FoldedBatch) -> ScoredBatch:
         scores: list[Record] = []
-        path: Path | None = None
-        if batch.inputs is not None:
+        paths: list[tuple[Path, int]] = []
+        for part in batch.parts(_SCORED_AT_ONCE):
+            assert part.inputs is not None
             async with self._scoring:
                 with metrics.stage.labels("score").time():
-                    answer = await self._scorer.score(batch.inputs)
-            path = answer.path
-            scores = score_records(batch, answer, self._settings, self._clock())
-        return ScoredBatch(batch.next_offset, scores, path, batch.timestamps_ms, batch.dead, batch.changes)
+                    answer = await self._scorer.score(part.inputs)
+            paths.append((answer.path, len(part.events)))
+            scores += score_records(part, answer, self._settings, self._clock())
+        return ScoredBatch(batch.next_offset, scores, paths, batch.timestamps_ms, batch.dead, batch.changes)
 
     async def publish(self, batches: Sequence[ScoredBatch]) -> None:
         for some in _fitting(batches):
@@ -309,8 +331,9 @@ class _Steps:
             await self._delivery.publish(self._owner, self._partition, scores, dead, changes)
         done_ms = self._clock()
         for batch in batches:
-            if batch.path is not None:
-                metrics.scores.labels(batch.path).inc(len(batch.scores))
+            for path, scores_by_it in batch.paths:
+                metrics.scores.labels(path).inc(scores_by_it)
+            if batch.paths:
                 ages_ms = np.maximum(done_ms - batch.timestamps_ms, 0)
                 metrics.event_to_score.observe_all(ages_ms / 1000)
 
