@@ -75,6 +75,8 @@ class PartitionState:
         self.fold = Slab(spec, policy)
         self.next_offset = 0
         self._rows_kept: dict[bytes, int] = {}  # visitor -> the rows that have records of their own, as bits
+        #: What follows the visitor in the key of the rows from a row on.
+        self._row_keys = [_SEPARATOR + row.to_bytes(2, "big") for row in range(spec.window)]
         self._loose: set[bytes] = set()  # visitors of whom rows were read that follow on nothing
 
     def changes(self, next_offset: int) -> list[Change]:
@@ -83,15 +85,14 @@ class PartitionState:
         records: list[Change] = []
         for visitor in self.fold.expire():
             rows = self._rows_kept.pop(visitor, 0)
-            records += [(_row_key(visitor, row), None) for row in range(rows.bit_length()) if rows >> row & 1]
+            records += [(visitor + self._row_keys[row], None) for row in range(rows.bit_length()) if rows >> row & 1]
             records.append((visitor, None))  # behind its rows, so that they are never without it
-        kept = self._rows_kept
-        for visitor, row, session in self.fold.take_changed(_SESSION_FORMAT):
+        changed = self.fold.take_changed(_SESSION_FORMAT)
+        kept, ends = self._rows_kept, self._row_keys
+        for visitor, row, _ in changed:
             if row:
                 kept[visitor] = kept.get(visitor, 0) | 1 << row
-                records.append((_row_key(visitor, row), session))
-            else:
-                records.append((visitor, session))
+        records += [(visitor + ends[row] if row else visitor, session) for visitor, row, session in changed]
         if (taken := self.fold.counters.take_changed()) is not None:
             number, cells = taken
             records.append((_COUNTERS_KEY + number.to_bytes(4, "big"), _COUNTERS_FORMAT + cells))
@@ -151,10 +152,6 @@ class PartitionState:
             session = _old_sessions.decode(_body(value, _OLD_SESSION_FORMAT))
             self.fold.put(visitor, pack(session, session.last_ms))
             self._loose.discard(visitor)
-
-
-def _row_key(visitor: bytes, row: int) -> bytes:
-    return visitor + _SEPARATOR + row.to_bytes(2, "big")
 
 
 def _body(value: bytes, known: bytes) -> bytes:
