@@ -343,7 +343,7 @@ def _fitting(batches: Iterable[ScoredBatch]) -> Iterator[list[ScoredBatch]]:
     group: list[ScoredBatch] = []
     room = _STATE_AT_ONCE_BYTES
     for batch in batches:
-        size = sum(len(key) + len(value or b"") for key, value in batch.changes)
+        size = sum(map(len, filter(None, itertools.chain.from_iterable(batch.changes))))
         if group and size > room:
             yield group
             group, room = [], _STATE_AT_ONCE_BYTES
