@@ -2,8 +2,8 @@
 
     records -> fold_batch (decode, fold, encode) -> score -> score_records -> Delivery.publish -> finished
 
-While one batch of a partition is published the next is scored and the one after that folded; batches that wait to be
-published go out together. Order within the partition is kept.
+While one batch of a partition is published the next is scored and, if that one is small, the one after it folded; batches that
+wait to be published go out together. A large batch is scored in parts. Order within the partition is kept.
 """
 
 import asyncio
