@@ -12,6 +12,8 @@ from worker.contract.session import SessionPolicy
 START_MS = 1_700_000_000_000
 #: Few buckets, so that ids share them; a window that fills after a few events.
 SPEC = FeatureSpec(window=6, item_buckets=6, category_buckets=4, brand_buckets=3, half_life_s=60.0)
+#: More counters than one record of the changelog holds whole.
+WIDE = FeatureSpec(window=6, item_buckets=40, category_buckets=20, brand_buckets=20, half_life_s=60.0)
 POLICY = SessionPolicy(gap_ms=10_000, grace_ms=4_000)
 #: The same, but visitors are forgotten within a log.
 FORGETFUL = SessionPolicy(gap_ms=10_000, grace_ms=4_000, forget_ms=45_000)

@@ -9,17 +9,17 @@ from structlog import get_logger
 
 from worker import metrics
 from worker.contract.features import FeatureSpec
-from worker.contract.slab import warm_up
 from worker.control import ControlFollower, Pointer
 from worker.delivery import Delivery
 from worker.errors import ConfigurationError
 from worker.http import process_routes, serve
 from worker.lag import LagMetrics, watch_lag
 from worker.loop_lag import watch_loop
-from worker.pipeline import Pipeline
+from worker.pipeline import Pipeline, warm_up
 from worker.scoring.breaker import Breaker
 from worker.scoring.guarded import GuardedScorer
 from worker.scoring.triton import TritonScorer
+from worker.service import settle
 from worker.settings import Settings
 from worker.store import KafkaSource
 from worker.stream import batch_app, end_offset, run_app
@@ -50,6 +50,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
             parts.push_async_callback(server.close)
         # Before joining: a member that compiles for seconds holds up the whole group.
         await asyncio.to_thread(warm_up)
+        settle()
         app = batch_app(settings, settings.worker.group, [settings.topics.clicks], pipeline)
         lag = asyncio.create_task(watch_lag(LagMetrics(pipeline, lambda tp: end_offset(app, tp))))
         parts.callback(lag.cancel)

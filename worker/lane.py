@@ -10,6 +10,9 @@ from aiokafka.structs import TopicPartition
 
 #: Batches that may wait for the first step: one, so that it never starves and memory stays small.
 _WAITING_BATCHES = 1
+#: Events without a score with which another batch is taken: so that the next is folded while small ones are scored, and so
+#: that it never is long until all that was taken is scored, when the partition goes to another worker.
+_UNSCORED_EVENTS = 256
 #: Batches that may wait to be published, and are then published as one: the dearer a publication is beside a batch, the
 #: fewer there are of them.
 _PUBLISHED_AT_ONCE = 8
@@ -59,6 +62,7 @@ class Lane(Generic[P, S]):
         self.idle = asyncio.Event()
         self.idle.set()
         self._first_ms: deque[int] = deque()  # Kafka timestamp of the first record of each batch that is not finished
+        self._unscored: deque[int] = deque()  # events of each batch that has no scores yet
         self._room = room
         self._incoming: asyncio.Queue[list[ConsumerRecord]] = asyncio.Queue(_WAITING_BATCHES)
         self._prepared: asyncio.Queue[P] = asyncio.Queue(1)
@@ -69,7 +73,7 @@ class Lane(Generic[P, S]):
     @property
     def has_room(self) -> bool:
         """Whether `take` may be called."""
-        return not self._incoming.full()
+        return not self._incoming.full() and sum(self._unscored) <= _UNSCORED_EVENTS
 
     @property
     def oldest_ms(self) -> int | None:
@@ -80,6 +84,7 @@ class Lane(Generic[P, S]):
         """Queue a batch. Raises QueueFull if there is no room."""
         self._incoming.put_nowait(records)
         self._first_ms.append(records[0].timestamp)
+        self._unscored.append(len(records))
         self.taken = records[-1].offset + 1
         self.idle.clear()
 
@@ -97,7 +102,10 @@ class Lane(Generic[P, S]):
 
     async def _score(self, steps: Steps[P, S]) -> None:
         while True:
-            await self._scored.put(await steps.score(await self._prepared.get()))
+            batch = await steps.score(await self._prepared.get())
+            self._unscored.popleft()
+            self._room.set()
+            await self._scored.put(batch)
 
     async def _publish(self, steps: Steps[P, S]) -> None:
         while True:

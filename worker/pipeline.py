@@ -2,8 +2,8 @@
 
     records -> fold_batch (decode, fold, encode) -> score -> score_records -> Delivery.publish -> finished
 
-While one batch of a partition is published the next is scored and the one after that folded; batches that wait to be
-published go out together. Order within the partition is kept.
+While one batch of a partition is published the next is scored and, if that one is small, the one after it folded; batches that
+wait to be published go out together. A large batch is scored in parts. Order within the partition is kept.
 """
 
 import asyncio
@@ -13,21 +13,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from aiokafka.consumer.consumer import ConsumerRecord
 from aiokafka.structs import TopicPartition
-from msgspec import Raw
 from structlog import get_logger
 
 from worker import __version__, metrics
-from worker.contract.codec import decode, encode_all
-from worker.contract.events import ClickEvent, InvalidRecord, ScoreEvent
-from worker.contract.features import FeatureSpec, ModelInputs, hex_digits
+from worker.contract import slab
+from worker.contract.codec import decode
+from worker.contract.events import ClickEvent, InvalidRecord
+from worker.contract.features import FeatureSpec, ModelInputs, padded_steps
 from worker.contract.slab import Step
 from worker.dead import dead_letter
 from worker.delivery import Delivery
 from worker.lane import Lane
 from worker.owner import Owner
-from worker.scoring.base import Path, Scores, score_fields
+from worker.scoring import lines
+from worker.scoring.base import Path, Scores
+from worker.scoring.lines import Scored, score_lines
 from worker.send import Record
 from worker.settings import Settings
 from worker.store import Change, PartitionState, Source, restore
@@ -36,6 +39,8 @@ log = get_logger()
 
 _ROOM_WAIT_S = 0.05
 _NO_HEADERS: list[tuple[str, bytes | None]] = []
+#: Events that the scorer is asked for at once: what its deadline and the model server's batches are chosen for.
+_SCORED_AT_ONCE = 256
 #: Batches at the scorer at once. More would only queue in the model server, where waiting counts against the deadline.
 _SCORING_AT_ONCE = 2
 #: State of several batches that is written at once, below what Kafka takes by default. A single batch may have more.
@@ -54,12 +59,33 @@ class FoldedBatch(NamedTuple):
     next_offset: int
     events: list[ClickEvent]  # [B]
     records: list[ConsumerRecord]  # [B]
-    session_ids: list[str]  # [B] of each event's session, as it was right after the event
-    positions: list[int]  # [B]
-    input_hashes: list[str]  # [B]
+    offsets: npt.NDArray[np.int64]  # [B]
+    timestamps_ms: npt.NDArray[np.int64]  # [B] of the records
+    sessions: npt.NDArray[np.uint64]  # [B] id of each event's session as a number; this and the next two right after the event
+    positions: npt.NDArray[np.int64]  # [B]
+    input_hashes: npt.NDArray[np.uint64]  # [B]
     inputs: ModelInputs | None  # None when B is 0
     dead: list[Record]
     changes: list[Change]
+
+    def parts(self, most: int) -> Iterator["FoldedBatch"]:
+        """The events to score in parts of at most so many."""
+        if self.inputs is None or len(self.events) <= most:
+            yield from () if self.inputs is None else (self,)
+            return
+        for start in range(0, len(self.events), most):
+            rows = slice(start, start + most)
+            steps = padded_steps(int(self.inputs.length[rows].max()))
+            yield self._replace(
+                events=self.events[rows],
+                records=self.records[rows],
+                offsets=self.offsets[rows],
+                timestamps_ms=self.timestamps_ms[rows],
+                sessions=self.sessions[rows],
+                positions=self.positions[rows],
+                input_hashes=self.input_hashes[rows],
+                inputs=ModelInputs(self.inputs.codes[rows, :steps], self.inputs.numbers[rows, :steps], self.inputs.length[rows]),
+            )
 
 
 class ScoredBatch(NamedTuple):
@@ -67,8 +93,8 @@ class ScoredBatch(NamedTuple):
 
     next_offset: int
     scores: list[Record]
-    path: Path | None  # None without scores
-    timestamps_ms: list[int]  # of the records that were scored
+    paths: list[tuple[Path, int]]  # how many scores came by which
+    timestamps_ms: npt.NDArray[np.int64]  # of the records that were scored
     dead: list[Record]
     changes: list[Change]
 
@@ -86,18 +112,22 @@ def fold_batch(state: PartitionState, records: list[ConsumerRecord], max_future_
         else:
             events.append(event)
             origins.append(record)
-    step = state.fold.fold(events, [record.offset for record in origins])
+    offsets = np.array([record.offset for record in origins], np.int64)
+    step = state.fold.fold(events, offsets)
     _count(step)
     if len(step.at) < len(events):
         events, origins = [events[at] for at in step.at], [origins[at] for at in step.at]
+        offsets = offsets[step.at]
     next_offset = records[-1].offset + 1
     return FoldedBatch(
         next_offset,
         events,
         origins,
-        hex_digits(step.session),
-        step.position.tolist(),
-        hex_digits(step.chain),
+        offsets,
+        np.array([record.timestamp for record in origins], np.int64),
+        step.session,
+        step.position,
+        step.chain,
         step.inputs,
         dead,
         state.changes(next_offset),
@@ -106,35 +136,29 @@ def fold_batch(state: PartitionState, records: list[ConsumerRecord], max_future_
 
 def score_records(batch: FoldedBatch, scores: Scores, settings: Settings, now_ms: int) -> list[Record]:
     """The batch's ScoreEvents as Kafka records."""
-    events: list[ScoreEvent] = []
-    model, deadline_ms, version, path = settings.model.name, settings.scoring.deadline_ms, scores.version, scores.path
-    place = f"{batch.records[0].topic}:{batch.records[0].partition}:"
-    next_items = scores.next_items or itertools.repeat(None, len(batch.events))
-    columns = (batch.events, batch.records, batch.session_ids, batch.positions, batch.input_hashes)
-    for event, record, session_id, position, input_hash, fields, items in zip(
-        *columns, score_fields(scores), next_items, strict=True
-    ):
+    if not batch.records:
+        return []
+    first = batch.records[0]
+    scored = Scored(
+        f"{first.topic}:{first.partition}:",
+        batch.offsets,
+        [event.event_id for event in batch.events],
+        [event.visitor_id for event in batch.events],
+        batch.sessions,
+        batch.positions,
+        np.array([event.event_time for event in batch.events], np.int64),
         # Age by the record's own timestamp: event time may run faster than the clock.
-        age_ms = max(now_ms - record.timestamp, 0)
-        score = ScoreEvent(  # by position: with names it takes longer
-            place + str(record.offset),
-            event.event_id,
-            event.visitor_id,
-            session_id,
-            position,
-            event.event_time,
-            now_ms,
-            age_ms,
-            age_ms <= deadline_ms,
-            model,
-            version,
-            path,
-            input_hash,
-            Raw(fields),  # type: ignore[arg-type]  # is JSON already
-            items,
-        )
-        events.append(score)
-    return [(record.key, value, _NO_HEADERS) for record, value in zip(batch.records, encode_all(events), strict=True)]
+        np.maximum(now_ms - batch.timestamps_ms, 0),
+        batch.input_hashes,
+    )
+    values = score_lines(scored, scores, settings.model.name, now_ms, settings.scoring.deadline_ms)
+    return [(record.key, value, _NO_HEADERS) for record, value in zip(batch.records, values, strict=True)]
+
+
+def warm_up() -> None:
+    """Compile what works on batches, or load it from disk where that was done before: no partition should wait for it."""
+    slab.warm_up()
+    lines.warm_up()
 
 
 def wall_ms() -> int:
@@ -284,15 +308,15 @@ class _Steps:
 
     async def score(self, batch: FoldedBatch) -> ScoredBatch:
         scores: list[Record] = []
-        path: Path | None = None
-        if batch.inputs is not None:
+        paths: list[tuple[Path, int]] = []
+        for part in batch.parts(_SCORED_AT_ONCE):
+            assert part.inputs is not None
             async with self._scoring:
                 with metrics.stage.labels("score").time():
-                    answer = await self._scorer.score(batch.inputs)
-            path = answer.path
-            scores = score_records(batch, answer, self._settings, self._clock())
-        timestamps_ms = [record.timestamp for record in batch.records]
-        return ScoredBatch(batch.next_offset, scores, path, timestamps_ms, batch.dead, batch.changes)
+                    answer = await self._scorer.score(part.inputs)
+            paths.append((answer.path, len(part.events)))
+            scores += score_records(part, answer, self._settings, self._clock())
+        return ScoredBatch(batch.next_offset, scores, paths, batch.timestamps_ms, batch.dead, batch.changes)
 
     async def publish(self, batches: Sequence[ScoredBatch]) -> None:
         for some in _fitting(batches):
@@ -307,9 +331,10 @@ class _Steps:
             await self._delivery.publish(self._owner, self._partition, scores, dead, changes)
         done_ms = self._clock()
         for batch in batches:
-            if batch.path is not None:
-                metrics.scores.labels(batch.path).inc(len(batch.scores))
-                ages_ms = np.maximum(done_ms - np.array(batch.timestamps_ms), 0)
+            for path, scores_by_it in batch.paths:
+                metrics.scores.labels(path).inc(scores_by_it)
+            if batch.paths:
+                ages_ms = np.maximum(done_ms - batch.timestamps_ms, 0)
                 metrics.event_to_score.observe_all(ages_ms / 1000)
 
 
@@ -318,7 +343,7 @@ def _fitting(batches: Iterable[ScoredBatch]) -> Iterator[list[ScoredBatch]]:
     group: list[ScoredBatch] = []
     room = _STATE_AT_ONCE_BYTES
     for batch in batches:
-        size = sum(len(key) + len(value or b"") for key, value in batch.changes)
+        size = sum(map(len, filter(None, itertools.chain.from_iterable(batch.changes))))
         if group and size > room:
             yield group
             group, room = [], _STATE_AT_ONCE_BYTES

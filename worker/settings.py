@@ -98,7 +98,7 @@ class WorkerSettings(_Group):
 
     group: str = "inkling-worker"
     delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
-    max_batch: int = Field(256, ge=1, le=1000)
+    max_batch: int = Field(1000, ge=1, le=1000)
     commit_interval_s: float = Field(1.0, gt=0)
     # The least that Kafka allows by default. Heartbeats have a thread of their own, so a busy worker keeps it.
     session_timeout_s: float = Field(6.0, gt=0)

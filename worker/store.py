@@ -6,7 +6,8 @@ Every batch leaves exactly one Kafka record batch in the changelog, which is the
                                      no value: the visitor is forgotten
     key visitor id + 0x00 + row      value  the same with the rows from that one on, which are new: they follow on what the
                                             visitor's records before this one hold
-    key 0x00 "counters" + n          value  format byte + counter block n
+    key 0x00 "counters" + n          value  format byte + counter block n, and behind it all other cells that changed; n is the
+                                            next in turn each time
     key 0x00 "position"              value  format byte + the source offset up to which all of the above is folded
 
 So what is read back always is the state at one source offset, and everything below that offset has its score:
@@ -16,6 +17,10 @@ Visitor ids never hold control characters, so keys never clash.
 Compaction may take any record that a later one of the same key replaces, and leaves a state that reads back the same: before
 a window has come to the same row again it has moved on or begun anew, and then the session was written whole. Rows that a
 later whole session replaces may so be without what they follow on; `PartitionState.check` sees to it that none is at the end.
+
+For counters, because blocks go round: say a cell of block b was changed last by record r. While r is there, it and all that
+come after it hold the cell as it is now, or not at all. If compaction has taken r, a later record has r's key; between these
+two every block had its turn, b too, so one of key b came after r, and the newest of key b is always there and holds the cell.
 """
 
 import time
@@ -37,8 +42,10 @@ from worker.topic import committed_offsets, partition_counts, records_to_end, wh
 
 Change = tuple[bytes, bytes | None]
 
-_COUNTERS_FORMAT = _POSITION_FORMAT = b"\x01"
-_SESSION_FORMAT = b"\x02"
+_POSITION_FORMAT = b"\x01"
+_COUNTERS_FORMAT = _SESSION_FORMAT = b"\x02"
+#: How counters were written before: each block that changed as a record of its own, without other cells.
+_OLD_COUNTERS_FORMAT = b"\x01"
 #: How sessions were written before: whole, as MessagePack.
 _OLD_SESSION_FORMAT = b"\x01"
 _SEPARATOR = b"\x00"
@@ -68,6 +75,8 @@ class PartitionState:
         self.fold = Slab(spec, policy)
         self.next_offset = 0
         self._rows_kept: dict[bytes, int] = {}  # visitor -> the rows that have records of their own, as bits
+        #: What follows the visitor in the key of the rows from a row on.
+        self._row_keys = [_SEPARATOR + row.to_bytes(2, "big") for row in range(spec.window)]
         self._loose: set[bytes] = set()  # visitors of whom rows were read that follow on nothing
 
     def changes(self, next_offset: int) -> list[Change]:
@@ -76,14 +85,17 @@ class PartitionState:
         records: list[Change] = []
         for visitor in self.fold.expire():
             rows = self._rows_kept.pop(visitor, 0)
-            records += [(_row_key(visitor, row), None) for row in range(rows.bit_length()) if rows >> row & 1]
+            records += [(visitor + self._row_keys[row], None) for row in range(rows.bit_length()) if rows >> row & 1]
             records.append((visitor, None))  # behind its rows, so that they are never without it
-        for visitor, row, session in self.fold.take_changed():
+        changed = self.fold.take_changed(_SESSION_FORMAT)
+        kept, ends = self._rows_kept, self._row_keys
+        for visitor, row, _ in changed:
             if row:
-                self._rows_kept[visitor] = self._rows_kept.get(visitor, 0) | 1 << row
-            records.append((_row_key(visitor, row) if row else visitor, _SESSION_FORMAT + session))
-        for number, block in self.fold.counters.take_dirty().items():
-            records.append((_COUNTERS_KEY + number.to_bytes(4, "big"), _COUNTERS_FORMAT + block))
+                kept[visitor] = kept.get(visitor, 0) | 1 << row
+        records += [(visitor + ends[row] if row else visitor, session) for visitor, row, session in changed]
+        if (taken := self.fold.counters.take_changed()) is not None:
+            number, cells = taken
+            records.append((_COUNTERS_KEY + number.to_bytes(4, "big"), _COUNTERS_FORMAT + cells))
         position = Position(next_offset, self.fold.spec, self.fold.policy, self.fold.newest_ms)
         records.append((_POSITION_KEY, _POSITION_FORMAT + _encoder.encode(position)))
         return records
@@ -121,7 +133,8 @@ class PartitionState:
             self.next_offset = position.next_offset
             self.fold.newest_ms = position.newest_ms
         elif key.startswith(_COUNTERS_KEY):
-            self.fold.counters.restore(int.from_bytes(key[len(_COUNTERS_KEY) :], "big"), _body(value, _COUNTERS_FORMAT))
+            known = _OLD_COUNTERS_FORMAT if value[:1] == _OLD_COUNTERS_FORMAT else _COUNTERS_FORMAT
+            self.fold.counters.restore(int.from_bytes(key[len(_COUNTERS_KEY) :], "big"), _body(value, known))
 
     def _restore_session(self, key: bytes, value: bytes | None) -> None:
         visitor, rows_only, row = key.partition(_SEPARATOR)
@@ -139,10 +152,6 @@ class PartitionState:
             session = _old_sessions.decode(_body(value, _OLD_SESSION_FORMAT))
             self.fold.put(visitor, pack(session, session.last_ms))
             self._loose.discard(visitor)
-
-
-def _row_key(visitor: bytes, row: int) -> bytes:
-    return visitor + _SEPARATOR + row.to_bytes(2, "big")
 
 
 def _body(value: bytes, known: bytes) -> bytes:

@@ -8,16 +8,16 @@ import msgspec
 from aiokafka import ConsumerRecord
 
 from tests.faults.broker import Broker, Entry
-from tests.faults.schedule import PARTITIONS, SETTINGS, Clicks, Schedule
+from tests.faults.schedule import PARTITIONS, SETTINGS, SPEC, Clicks, Schedule
 from tests.faults.scoring import HashScorer
-from tests.logs import FORGETFUL, SPEC
+from tests.logs import FORGETFUL
 from worker.contract.codec import decode
 from worker.contract.counters import Counters
-from worker.contract.events import InvalidRecord, ScoreEvent
+from worker.contract.events import EVENT_TYPES, HORIZONS, InvalidRecord, ScoreEvent
 from worker.contract.features import encode
 from worker.contract.fold import Fold
 from worker.contract.session import Session
-from worker.scoring.base import score_fields
+from worker.scoring.base import Scores
 from worker.store import PartitionState
 
 #: What of a score must be the same in every copy and in the replay; the rest is about when it was made.
@@ -63,9 +63,9 @@ class Replay:
             states[record.offset + 1] = snapshot(fold.counters, fold.sessions)
         if scored:
             answer = HashScorer().score(encode([session for _, _, session, _ in scored]))
-            for (name, event_id, session, time_ms), fields in zip(scored, score_fields(answer), strict=True):
+            for at, (name, event_id, session, time_ms) in enumerate(scored):
                 value = (event_id, session.visitor_id, session.session_id, session.position, time_ms)
-                self.scores[name] = (*value, "1", "model", session.input_hash, msgspec.json.decode(fields))
+                self.scores[name] = (*value, "1", "model", session.input_hash, _chances(answer, at))
         return states
 
 
@@ -170,6 +170,20 @@ class Checker:
 
 def _value(score: ScoreEvent) -> tuple[object, ...]:
     return tuple(getattr(score, name) for name in _VALUES)
+
+
+def _chances(scores: Scores, at: int) -> dict[str, object]:
+    """The `scores` of one session as a ScoreEvent has them."""
+
+    def digits(p: float) -> float:
+        return round(float(p) * 1e6) / 1e6
+
+    return {
+        "purchase": dict(zip(HORIZONS, map(digits, scores.purchase[at]), strict=True)),
+        "cart": dict(zip(HORIZONS, map(digits, scores.cart[at]), strict=True)),
+        "churn": digits(scores.churn[at]),
+        "next_type": dict(zip(EVENT_TYPES, map(digits, scores.next_type[at]), strict=True)),
+    }
 
 
 def snapshot(counters: Counters, sessions: Mapping[str, Session]) -> Snapshot:

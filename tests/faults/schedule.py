@@ -7,7 +7,8 @@ from typing import Literal, NamedTuple
 from aiokafka import ConsumerRecord, TopicPartition
 
 from tests.faults.network import FAILPOINTS
-from tests.logs import FORGETFUL, SPEC, START_MS, click
+from tests.logs import FORGETFUL, START_MS, click
+from tests.logs import WIDE as SPEC
 from worker.contract.codec import encode
 from worker.settings import SessionSettings, Settings, TopicSettings, WorkerSettings
 

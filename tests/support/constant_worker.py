@@ -11,13 +11,12 @@ import functools
 
 from worker.cli_worker import run_workers
 from worker.contract.features import FeatureSpec, ModelInputs
-from worker.contract.slab import warm_up
 from worker.delivery import Delivery
 from worker.errors import InklingError
-from worker.pipeline import Pipeline
+from worker.pipeline import Pipeline, warm_up
 from worker.scoring.base import Scores
 from worker.scoring.fake import ConstantScorer
-from worker.service import configure_logging, one_line
+from worker.service import configure_logging, one_line, settle
 from worker.settings import Settings
 from worker.store import KafkaSource
 from worker.stream import batch_app, run_app
@@ -46,6 +45,7 @@ async def run_constant_worker(settings: Settings, stop: asyncio.Event, delay_s: 
         pipeline = Pipeline(settings, SPEC, PinnedScorer(delay_s), delivery, KafkaSource(settings), failed)
         parts.push_async_callback(pipeline.close)
         await asyncio.to_thread(warm_up)
+        settle()
         app = batch_app(settings, settings.worker.group, [settings.topics.clicks], pipeline)
         await run_app(app, stop, failed)
 

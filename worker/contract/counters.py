@@ -12,9 +12,11 @@ from worker.contract.features import FeatureSpec
 _CELL = struct.Struct("<fffq")
 CELL = np.dtype([("views", "<f4"), ("carts", "<f4"), ("purchases", "<f4"), ("updated_ms", "<i8")])
 assert CELL.itemsize == _CELL.size
-#: Cells written together in one changelog record: small, as a batch touches few; not one, as keys cost too.
+#: Cells that a changelog record holds whether they changed or not. The fewer, the smaller are records, and the more of them
+#: does compaction leave.
 BLOCK_CELLS = 16
 BLOCK_BYTES = BLOCK_CELLS * _CELL.size
+_NUMBER = np.dtype("<u4")
 
 Counts = tuple[float, float, float]
 
@@ -45,11 +47,12 @@ class Counters:
         cells = self._brand_base + spec.brand_buckets
         self.blocks = -(-cells // BLOCK_CELLS)
         self._cells = bytearray(self.blocks * BLOCK_BYTES)
-        self._dirty = bytearray(self.blocks)  # 1 for a block that changed
+        self._dirty = bytearray(self.blocks * BLOCK_CELLS)  # 1 for a cell that changed
+        self._turn = 0  # the block that is taken next
 
     @property
     def memory(self) -> tuple[npt.NDArray[np.void], npt.NDArray[np.uint8]]:
-        """The cells (dtype `CELL`) and the marks of changed blocks themselves, to be worked on by `kernel.fold`."""
+        """The cells (dtype `CELL`) and the marks of changed ones themselves, to be worked on by `kernel.fold`."""
         return np.frombuffer(self._cells, CELL), np.frombuffer(self._dirty, np.uint8)
 
     def read(self, codes: tuple[int, ...], at_ms: int) -> tuple[float, ...]:
@@ -81,23 +84,40 @@ class Counters:
                 counts[2] + weights[2],
                 max(updated, event.event_time),
             )
-            self._dirty[cell // BLOCK_CELLS] = 1
+            self._dirty[cell] = 1
 
-    def take_dirty(self) -> dict[int, bytes]:
-        """The blocks changed since the last call, by number."""
-        changed = [number for number, mark in enumerate(self._dirty) if mark]
-        self._dirty[:] = bytes(self.blocks)
-        return {number: self.block(number) for number in changed}
+    def take_changed(self) -> tuple[int, bytes] | None:
+        """The number of a block, that block, and behind it all other cells that changed since the last call; None if none did.
+
+        Every call that gives something takes the next block, so that between two of the same number each was taken once.
+        """
+        cells, marks = self.memory
+        changed = np.flatnonzero(marks)
+        if not len(changed):
+            return None
+        marks[changed] = 0
+        number, self._turn = self._turn, (self._turn + 1) % self.blocks
+        others = changed[changed // BLOCK_CELLS != number]
+        return number, self.block(number) + others.astype(_NUMBER).tobytes() + cells[others].tobytes()
 
     def block(self, number: int) -> bytes:
-        """One block's bytes, as the changelog keeps them."""
+        """One block's bytes."""
         return bytes(self._cells[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES])
 
-    def restore(self, number: int, block: bytes) -> None:
-        """Put one block back. Raises ValueError if it cannot be a block of this spec."""
-        if not 0 <= number < self.blocks or len(block) != BLOCK_BYTES:
-            raise ValueError(f"counter block {number} of {len(block)} bytes does not fit the feature spec")
-        self._cells[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES] = block
+    def restore(self, number: int, taken: bytes) -> None:
+        """Put back what `take_changed` gave, in the order that it did, or a block alone. Goes on with the block after it.
+
+        Raises ValueError if it cannot be of this spec.
+        """
+        count, rest = divmod(len(taken) - BLOCK_BYTES, _NUMBER.itemsize + CELL.itemsize)
+        if not 0 <= number < self.blocks or count < 0 or rest:
+            raise ValueError(f"counter block {number} of {len(taken)} bytes does not fit the feature spec")
+        others = np.frombuffer(taken, _NUMBER, count, BLOCK_BYTES)
+        if count and others.max() >= len(self._dirty):
+            raise ValueError(f"counter cell {others.max()} does not fit the feature spec")
+        self._cells[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES] = taken[:BLOCK_BYTES]
+        self.memory[0][others] = np.frombuffer(taken, CELL, count, BLOCK_BYTES + others.nbytes)
+        self._turn = (number + 1) % self.blocks
 
     def cells_of(self, codes: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
         """`addresses` of B events by their codes [B, len(CODES)]: [B, 3]."""

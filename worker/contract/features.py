@@ -147,12 +147,6 @@ def hash64(kind: str, value: str) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8, key=kind.encode()).digest(), "little")
 
 
-def hex_digits(numbers: npt.NDArray[np.uint64]) -> list[str]:
-    """Hashes as they are written: 16 hex digits each."""
-    text = numbers.astype(">u8").tobytes().hex()
-    return [text[start : start + 16] for start in range(0, len(text), 16)]
-
-
 def chain_hash(before: int, visible: bytes) -> int:
     """The window's hash after one more row: 64 bits over the hash before and the bytes that the model sees."""
     return int.from_bytes(hashlib.blake2b(before.to_bytes(8, "little") + visible, digest_size=8).digest(), "little")

@@ -107,7 +107,6 @@ class Rules(NamedTuple):
     small: int
     half: float
     half_life_s: float
-    block_cells: int
     weights: npt.NDArray[np.float64]  # [types + 1, 3]
 
 
@@ -218,6 +217,24 @@ def write_window(home: int, length: int, memory: Memory, out: Encoded, at: int) 
     codes[length:] = 0
     numbers[length:] = 0
     out.length[at] = length
+
+
+@njit(cache=True, nogil=True)
+def pack(heads: Records, first: Longs, rows: Bytes, mark: Bytes, ends: Longs, head_bytes: int, packed: Bytes) -> None:
+    """Write sessions one after the other: the mark, the first bytes of the head, and the rows from `first` on.
+
+    `rows` is the arena as bytes, [R, bytes of a row]; `ends` is where each session ends in `packed`.
+    """
+    heads_as_bytes = heads.view(np.uint8).reshape(len(heads), -1)
+    at = 0
+    for i in range(len(heads)):
+        packed[at : at + len(mark)] = mark
+        at += len(mark)
+        packed[at : at + head_bytes] = heads_as_bytes[i, :head_bytes]
+        at += head_bytes
+        for row in range(heads[i].home + first[i], heads[i].home + heads[i].length):
+            packed[at : at + rows.shape[1]] = rows[row]
+            at += rows.shape[1]
 
 
 @njit(cache=True, nogil=True)
@@ -363,4 +380,4 @@ def _count(cells: Longs, kind: int, time_ms: int, memory: Memory, rules: Rules, 
         cell.carts = shared[3 * k + 1] + carts
         cell.purchases = shared[3 * k + 2] + purchases
         cell.updated_ms = max(cell.updated_ms, time_ms)
-        memory.dirty[cells[k] // rules.block_cells] = 1
+        memory.dirty[cells[k]] = 1

@@ -2,8 +2,6 @@
 
 import struct
 
-import numpy as np
-
 from worker.contract.kernel import HEAD, NO_VISIT
 from worker.contract.session import Session
 
@@ -13,8 +11,9 @@ FIELDS: tuple[str, ...] = (
 )  # fmt: skip
 _PACKED = struct.Struct("<Q6q3d")
 HEAD_BYTES = _PACKED.size
-PACKED_HEAD = np.dtype([(name, HEAD[name]) for name in FIELDS])
-assert PACKED_HEAD.itemsize == HEAD_BYTES
+assert HEAD.names is not None
+assert HEAD.names[: len(FIELDS)] == FIELDS
+assert HEAD[FIELDS[-1]].itemsize + HEAD.fields[FIELDS[-1]][1] == HEAD_BYTES  # type: ignore[index]
 _SESSION, _POSITION, _SEEN = (FIELDS.index(name) for name in ("session", "position", "seen_ms"))
 
 Head = tuple[int | float, ...]

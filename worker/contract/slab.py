@@ -5,21 +5,21 @@ stays packed until then. Late events are folded by `Session.append` itself.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from worker.contract import kernel
-from worker.contract.counters import BLOCK_CELLS, WEIGHTS, Counters
+from worker.contract.counters import WEIGHTS, Counters
 from worker.contract.events import EVENT_TYPES, ClickEvent
 from worker.contract.features import CODES, NUMBERS, ROW, TYPE_CODE, FeatureSpec, ModelInputs, bucket, padded_steps
 from worker.contract.kernel import HEAD, LATE, NEW_SESSION, WHOLE
 from worker.contract.packed import (
     FIELDS,
     HEAD_BYTES,
-    PACKED_HEAD,
     head_of,
     key_of,
     seen_ms_of,
@@ -38,6 +38,7 @@ _ROW_BYTES = ROW.itemsize
 _WHOLE_ROWS = 4
 _UNKNOWN = 255
 _OUTCOMES = tuple(Outcome)
+_COLUMNS = operator.attrgetter("visitor_id", "event_time", "event_type", "item_id", "category", "brand", "event_id", "price")
 _CACHED_IDS = 100_000
 #: How often a visitor's time until forgotten is looked for any that are due.
 _LOOKS = 64
@@ -84,10 +85,12 @@ class Slab:
         self.spec = spec
         self.policy = policy
         self.counters = Counters(spec)
-        self._buckets = (
-            _Buckets("item", spec.item_buckets),
-            _Buckets("category", spec.category_buckets),
-            _Buckets("brand", spec.brand_buckets),
+        #: What gives an event's type, item, category and brand their code.
+        self._codes: tuple[Callable[[Any], int], ...] = (
+            TYPE_CODE.__getitem__,
+            _Buckets("item", spec.item_buckets).__getitem__,
+            _Buckets("category", spec.category_buckets).__getitem__,
+            _Buckets("brand", spec.brand_buckets).__getitem__,
         )
         self._slots: dict[str, int] = {}
         self._keys: list[bytes] = []  # by slot
@@ -97,13 +100,13 @@ class Slab:
         for name, code in TYPE_CODE.items():
             weights[code] = WEIGHTS[name]
         self._rules = kernel.Rules(
-            policy.gap_ms, policy.grace_ms, policy.forget_ms, spec.window, small, 0.5, spec.half_life_s, BLOCK_CELLS, weights
+            policy.gap_ms, policy.grace_ms, policy.forget_ms, spec.window, small, 0.5, spec.half_life_s, weights
         )
         self._heads = np.zeros(_FIRST_SLOTS, HEAD)
         self._words = np.empty((max(_FIRST_ROWS, spec.window), kernel.ROW_WORDS), np.uint64)
         self._blocks = np.empty((2, len(self._words) // small + 1), np.int64)
         self._free = np.zeros(3, np.int64)
-        self._changed: set[int] = set()  # slots since the last `take_changed`
+        self._changed: list[npt.NDArray[np.int64]] = []  # slots since the last `take_changed`, some more than once
         self._unused: list[int] = []  # slots of visitors who were forgotten
         self._newest_ms = np.zeros(1, np.int64)
         self._expired_ms = 0  # newest event time when `expire` last looked
@@ -111,7 +114,7 @@ class Slab:
     def __len__(self) -> int:
         return len(self._slots) + len(self._packed)
 
-    def fold(self, events: Sequence[ClickEvent], offsets: Sequence[int], encode: bool = True) -> Step:
+    def fold(self, events: Sequence[ClickEvent], offsets: Sequence[int] | npt.NDArray[np.int64], encode: bool = True) -> Step:
         """Fold events in. `offsets` is where they stand in the partition's log; `encode` asks for the model's inputs."""
         batch = self._batch(events, offsets)
         size = len(events)
@@ -149,7 +152,7 @@ class Slab:
             else:
                 self._grow_arena()
         done = np.flatnonzero(folded.outcome <= LATE)
-        self._changed.update(batch.slot[done].tolist())
+        self._changed.append(batch.slot[done])
         seen = None
         if encode and changed:
             steps = padded_steps(int(inputs.length[:changed].max()))
@@ -193,7 +196,7 @@ class Slab:
             del self._slots[visitor_of(key)]
             self._release(int(self._heads[slot]["home"]), int(self._heads[slot]["room"]))
             self._heads[slot] = np.zeros((), HEAD)
-            self._changed.discard(slot)
+        self._changed = [changed[~np.isin(changed, slots)] for changed in self._changed]
         self._unused += slots
         packed = (key for key, packed in self._packed.items() if seen_ms_of(packed) <= self._forgotten_ms)
         for key in list(itertools.islice(packed, most)):
@@ -203,24 +206,24 @@ class Slab:
             self._expired_ms = self.newest_ms
         return gone
 
-    def take_changed(self) -> list[tuple[bytes, int, bytes]]:
-        """Sessions that changed since the last call: key (the visitor in UTF-8), which row of the window comes first, and the
-        session packed, with all of its rows if that is row 0, else with the new ones.
+    def take_changed(self, mark: bytes = b"") -> list[tuple[bytes, int, bytes]]:
+        """Sessions that changed since the last call: key (the visitor in UTF-8), which row of the window comes first, and behind
+        the mark the session packed, with all of its rows if that is row 0, else with the new ones.
         """
-        slots = sorted(self._changed)
+        if not self._changed:
+            return []
+        slots = np.unique(np.concatenate(self._changed))
         self._changed.clear()
         heads = self._heads[slots]
-        packed = heads[list(FIELDS)].astype(PACKED_HEAD).tobytes() if slots else b""
         whole = (heads["unsaved"] == WHOLE) | (heads["length"] <= _WHOLE_ROWS)
         first = np.where(whole, 0, heads["length"] - heads["unsaved"])
-        starts = ((heads["home"] + first) * _ROW_BYTES).tolist()
-        ends = ((heads["home"] + heads["length"]) * _ROW_BYTES).tolist()
         self._heads["unsaved"][slots] = 0
-        memory, keys = self._words.data.cast("B"), self._keys
-        return [
-            (keys[slot], row, packed[number * HEAD_BYTES : (number + 1) * HEAD_BYTES] + memory[start:end])
-            for number, (slot, row, start, end) in enumerate(zip(slots, first.tolist(), starts, ends, strict=True))
-        ]
+        ends = np.cumsum(len(mark) + HEAD_BYTES + (heads["length"] - first) * _ROW_BYTES)
+        packed = np.empty(ends[-1] if len(ends) else 0, np.uint8)
+        kernel.pack(heads, first, self._words.view(np.uint8), np.frombuffer(mark, np.uint8), ends, HEAD_BYTES, packed)
+        every, keys, places = packed.tobytes(), self._keys, [0, *ends.tolist()]
+        records = zip(slots.tolist(), first.tolist(), itertools.pairwise(places), strict=True)
+        return [(keys[slot], row, every[start:end]) for slot, row, (start, end) in records]
 
     def put(self, key: bytes, packed: bytes) -> None:
         """A whole session as `take_changed` packs it. Raises ValueError if it cannot be one."""
@@ -244,31 +247,31 @@ class Slab:
         """A session that was put is gone."""
         self._packed.pop(key, None)
 
-    def _batch(self, events: Sequence[ClickEvent], offsets: Sequence[int]) -> kernel.Batch:
-        slots = self._slots
-        slot = [slots.get(event.visitor_id, -1) for event in events]
-        for number, known in enumerate(slot):
-            if known < 0:
-                slot[number] = self._slot(events[number].visitor_id)
-        items, categories, brands = self._buckets
-        time_ms = np.array([event.event_time for event in events], np.int64)
+    def _batch(self, events: Sequence[ClickEvent], offsets: Sequence[int] | npt.NDArray[np.int64]) -> kernel.Batch:
+        columns = tuple(zip(*map(_COLUMNS, events), strict=True)) or ((),) * 8
+        visitors, times, types, items, categories, brands, ids, prices = columns
+        slot = list(map(self._slots.get, visitors))
+        if None in slot:
+            slot = [self._slot(visitor) if known is None else known for visitor, known in zip(visitors, slot, strict=True)]
+        time_ms = np.array(times, np.int64)
         hours = time_ms // 3_600_000
         codes = np.empty((len(events), len(CODES)), np.int32)
-        codes[:, 0] = [TYPE_CODE[event.event_type] for event in events]
-        codes[:, 1] = [items[event.item_id] for event in events]
-        codes[:, 2] = [categories[event.category] for event in events]
-        codes[:, 3] = [brands[event.brand] for event in events]
+        for place, (code_of, values) in enumerate(zip(self._codes, (types, items, categories, brands), strict=True)):
+            codes[:, place] = list(map(code_of, values))
         codes[:, 4] = hours % 24 + 1
         codes[:, 5] = (hours // 24 + 3) % 7 + 1  # the epoch began on a Thursday
-        names = [event.event_id.encode("utf-8", "surrogatepass") for event in events]
+        names: Sequence[str | bytes] = ids
+        joined = "".join(ids)
+        if not joined.isascii():
+            names = [name.encode("utf-8", "surrogatepass") for name in ids]
         return kernel.Batch(
             np.array(slot, np.int64),
             time_ms,
             np.array(offsets, np.int64),
             codes,
             self.counters.cells_of(codes),
-            np.array([event.price for event in events], np.float64).astype(np.float32),
-            np.frombuffer(b"".join(names), np.uint8),
+            np.array(prices, np.float64).astype(np.float32),
+            np.frombuffer(joined.encode("utf-8", "surrogatepass"), np.uint8),
             np.cumsum(np.fromiter(map(len, names), np.int64, len(names))),
         )
 
@@ -297,15 +300,17 @@ class Slab:
         self, events: Sequence[ClickEvent], batch: kernel.Batch, remote: npt.NDArray[np.bool_], folded: kernel.Folded
     ) -> None:
         """Give sessions that the kernel has begun their ids, which are hashes of text."""
+        fresh = np.flatnonzero((folded.outcome == NEW_SESSION) & (folded.opened >= 0))
+        if not len(fresh):
+            return
+        began_at = zip(fresh.tolist(), batch.offset[fresh].tolist(), remote[fresh].tolist(), strict=True)
         ids = np.zeros(len(events), np.uint64)
-        fresh = np.flatnonzero(folded.outcome == NEW_SESSION)
-        fresh = fresh[folded.opened[fresh] >= 0]
-        for number in fresh.tolist():
-            ids[number] = session_number(events[number], int(batch.offset[number]) if remote[number] else None)
-            head = self._heads[batch.slot[number]]
-            if head["opened"] == number:
-                head["session"], head["opened"] = ids[number], -1
-        unnamed = np.flatnonzero((folded.outcome != _UNKNOWN) & (folded.opened >= 0)) if len(fresh) else fresh
+        ids[fresh] = [session_number(events[number], offset if far else None) for number, offset, far in began_at]
+        slots = batch.slot[fresh]
+        still = self._heads["opened"][slots] == fresh
+        slots, fresh = slots[still], fresh[still]
+        self._heads["session"][slots], self._heads["opened"][slots] = ids[fresh], -1
+        unnamed = np.flatnonzero((folded.outcome != _UNKNOWN) & (folded.opened >= 0))
         folded.session[unnamed] = ids[folded.opened[unnamed]]
         folded.opened[unnamed] = -1
 

@@ -88,14 +88,40 @@ def forgotten_by_chance() -> Iterator[None]:
 @contextmanager
 def counters_not_kept() -> Iterator[None]:
     """The changelog has no counters."""
-    with patch.object(Counters, "take_dirty", lambda self: {}):
+    with patch.object(Counters, "take_changed", lambda self: None):
         yield
 
 
 @contextmanager
 def counters_not_restored() -> Iterator[None]:
     """What the changelog has of counters is not read."""
-    with patch.object(Counters, "restore", lambda self, number, block: None):
+    with patch.object(Counters, "restore", lambda self, number, taken: None):
+        yield
+
+
+@contextmanager
+def counter_blocks_not_in_turn() -> Iterator[None]:
+    """Whoever reads counters back begins with the first block again, which may come round before the others did."""
+    restore = Counters.restore
+
+    def from_the_start(self: Counters, number: int, taken: bytes) -> None:
+        restore(self, number, taken)
+        self._turn = 0
+
+    with patch.object(Counters, "restore", from_the_start):
+        yield
+
+
+@contextmanager
+def counter_blocks_not_whole() -> Iterator[None]:
+    """All records of counters have the first block's key, so that compaction takes changes that no other record holds."""
+    take = Counters.take_changed
+
+    def first(self: Counters) -> tuple[int, bytes] | None:
+        self._turn = 0
+        return take(self)
+
+    with patch.object(Counters, "take_changed", first):
         yield
 
 
@@ -145,6 +171,8 @@ MUTANTS = (
     forgotten_by_chance,
     counters_not_kept,
     counters_not_restored,
+    counter_blocks_not_in_turn,
+    counter_blocks_not_whole,
     duplicates_not_detected,
     one_offset_too_far,
     unfinished_state_read,

@@ -1,11 +1,13 @@
 """Shared counts: decay, buckets, and blocks as the changelog keeps them."""
 
+import struct
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.logs import SPEC, START_MS, click, folded, logs
-from worker.contract.counters import BLOCK_BYTES, BLOCK_CELLS, WEIGHTS, Counters, decayed
+from worker.contract.counters import _CELL, BLOCK_BYTES, BLOCK_CELLS, WEIGHTS, Counters, decayed
 from worker.contract.events import EVENT_TYPES, ClickEvent
 from worker.contract.features import FeatureSpec, event_codes
 
@@ -54,10 +56,10 @@ def test_decay_never_raises_or_grows(since_ms: int, half_life_s: float) -> None:
 
 
 def test_every_type_has_a_weight() -> None:
-    """Types without a count of their own add nothing, and touch no block."""
+    """Types without a count of their own add nothing, and change no cell."""
     assert set(WEIGHTS) == set(EVENT_TYPES)
-    assert counted(click("a", START_MS, kind="search", item="lamp")).take_dirty() == {}
-    assert counted(click("a", START_MS)).take_dirty() == {}
+    assert counted(click("a", START_MS, kind="search", item="lamp")).take_changed() is None
+    assert counted(click("a", START_MS)).take_changed() is None
 
 
 def test_items_categories_and_brands_do_not_share_cells() -> None:
@@ -70,35 +72,52 @@ def test_items_categories_and_brands_do_not_share_cells() -> None:
     assert counters.read((1, 1, 1, 1, 1, 1), START_MS) == (1, 0, 0) + (0,) * 3 + (1, 0, 0)
 
 
-def test_take_dirty_gives_each_change_once() -> None:
-    """Only the touched blocks, by number, and none twice; the first cell of a kind follows the last of the one before."""
-    spec = FeatureSpec()
+def test_take_changed_gives_each_change_once() -> None:
+    """The block in turn, whole, and of all others what changed; the first cell of a kind follows the last of the one before."""
+    spec = FeatureSpec(item_buckets=30, category_buckets=20, brand_buckets=20)
     counters = Counters(spec)
-    counters.add(click("a", START_MS), (1, 20, 30, 40, 1, 1))
-    cells = (20, spec.item_buckets + 30, spec.item_buckets + spec.category_buckets + 40)
-    blocks = counters.take_dirty()
-    assert list(blocks) == [cell // BLOCK_CELLS for cell in cells]
-    assert all(block == counters.block(number) and any(block) for number, block in blocks.items())
-    assert counters.take_dirty() == {}
+    assert counters.blocks == 5
+    for turn in range(12):
+        assert counters.take_changed() is None
+        counters.add(click(f"e{turn}", START_MS), (1, 29, 19, 1, 1, 1))
+        taken = counters.take_changed()
+        assert taken is not None
+        number, cells = taken
+        assert number == turn % 5
+        assert cells[:BLOCK_BYTES] == counters.block(number)
+        others = [cell for cell in (29, 49, 51) if cell // BLOCK_CELLS != number]
+        assert cells[BLOCK_BYTES:] == struct.pack(f"<{len(others)}I", *others) + _CELL.pack(turn + 1, 0, 0, START_MS) * len(
+            others
+        )
 
 
 @settings(max_examples=50)
 @given(logs())
-def test_blocks_put_back_give_the_same_counts(log: list[ClickEvent]) -> None:
-    """The dirty blocks of a log, restored into fresh counters, are those counters."""
+def test_cells_put_back_give_the_same_counts(log: list[ClickEvent]) -> None:
+    """What changed in a log, restored into fresh counters, makes those counters."""
     counters = folded(log)[0].counters
     restored = Counters(SPEC)
-    for number, block in counters.take_dirty().items():
-        restored.restore(number, block)
-    assert restored.take_dirty() == {}
+    if (taken := counters.take_changed()) is not None:
+        restored.restore(*taken)
+    assert restored.take_changed() is None
     assert all(restored.block(number) == counters.block(number) for number in range(counters.blocks))
 
 
-@pytest.mark.parametrize(("number", "size"), [(-1, BLOCK_BYTES), (10**6, BLOCK_BYTES), (0, BLOCK_BYTES - 1), (0, 0)])
+@pytest.mark.parametrize(
+    ("number", "size"), [(-1, BLOCK_BYTES), (10**6, BLOCK_BYTES), (0, BLOCK_BYTES - 1), (0, 0), (0, BLOCK_BYTES + 23)]
+)
 def test_block_that_does_not_fit_is_refused(number: int, size: int) -> None:
     """A block of another spec must not be taken for one of this."""
     with pytest.raises(ValueError, match="does not fit the feature spec"):
         Counters(SPEC).restore(number, bytes(size))
+
+
+def test_cell_that_does_not_fit_is_refused() -> None:
+    """The same for a single cell, and nothing is taken over then."""
+    counters = Counters(SPEC)
+    with pytest.raises(ValueError, match="does not fit the feature spec"):
+        counters.restore(0, b"\x01" * BLOCK_BYTES + struct.pack("<I", BLOCK_CELLS) + bytes(20))
+    assert not any(counters.block(0))
 
 
 def test_memory_is_fixed_by_the_spec() -> None:

@@ -48,16 +48,17 @@ def test_stopping_and_going_on_from_a_snapshot_changes_nothing(log: list[ClickEv
     straight, steps = folded(log)
     fold = Fold(SPEC, POLICY)
     sessions: dict[str, bytes] = {}
-    blocks: dict[int, bytes] = {}
+    taken: list[tuple[int, bytes]] = []
     for offset, event in enumerate(log):
         assert fold.apply(event, offset) == steps[offset]
         if offset in stops:
             sessions |= {visitor: msgspec.msgpack.encode(session) for visitor, session in fold.sessions.items()}
-            blocks |= fold.counters.take_dirty()
+            if (cells := fold.counters.take_changed()) is not None:
+                taken.append(cells)
             read_back = {visitor: msgspec.msgpack.decode(value, type=Session) for visitor, value in sessions.items()}
             counters = Counters(SPEC)
-            for number, block in blocks.items():
-                counters.restore(number, block)
+            for number, changed in taken:
+                counters.restore(number, changed)
             fold = Fold(SPEC, POLICY, read_back, counters)
     assert state(fold) == state(straight)
 
@@ -243,10 +244,10 @@ def _decayed(events: list[ClickEvent], kind: str, at_ms: int) -> float:
 def test_dropped_events_are_not_counted() -> None:
     """Copies and events that are too late leave the shared counts alone, too."""
     fold, _ = folded([click("a", START_MS, item="lamp"), click("b", START_MS + 9_000, item="lamp")])
-    fold.counters.take_dirty()
+    fold.counters.take_changed()
     assert fold.apply(click("a", START_MS, item="lamp"), 2).outcome is Outcome.DUPLICATE
     assert fold.apply(click("c", START_MS, item="lamp"), 3).outcome is Outcome.TOO_LATE
-    assert fold.counters.take_dirty() == {}
+    assert fold.counters.take_changed() is None
 
 
 @settings(max_examples=50)

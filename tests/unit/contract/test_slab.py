@@ -39,7 +39,7 @@ def by_batches(slab: Slab, log: list[ClickEvent], ends: set[int]) -> None:
     assert {one.visitor_id: one for one in slab.sessions()} == fold.sessions
     blocks = range(fold.counters.blocks)
     assert [slab.counters.block(number) for number in blocks] == [fold.counters.block(number) for number in blocks]
-    assert slab.counters.take_dirty() == fold.counters.take_dirty()
+    assert slab.counters.take_changed() == fold.counters.take_changed()
 
 
 @settings(max_examples=300)
@@ -104,8 +104,8 @@ def test_changes_read_back_in_order_are_the_sessions(log: list[ClickEvent], ends
     fold = folded(log, policy=FORGETFUL)[0]
     fold.expire()
     assert {one.visitor_id: one for one in copy.sessions()} == {one.visitor_id: one for one in slab.sessions()} == fold.sessions
-    for number, block in slab.counters.take_dirty().items():
-        copy.counters.restore(number, block)
+    if (taken := slab.counters.take_changed()) is not None:
+        copy.counters.restore(*taken)
     more = [click(f"more{n}", START_MS + 10_000_000 + n, f"v{n % 3}", item="lamp") for n in range(20)]
     for one in (slab, copy):
         one.fold(more, range(100, 120))

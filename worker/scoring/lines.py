@@ -1,0 +1,217 @@
+"""The ScoreEvents of a batch as JSON, compiled: the same bytes as `codec.encode` of each, in a fifth of the time.
+
+Names and order of the fields come from an encoded ScoreEvent that has holes where events differ. A test holds what is written
+equal to what msgspec writes.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from msgspec import Raw
+from numba import njit
+
+from worker.contract.codec import encode
+from worker.contract.events import EVENT_TYPES, HORIZONS, ScoreEvent
+from worker.scoring.base import Scores
+
+Bytes = npt.NDArray[np.uint8]
+Longs = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
+
+_HOLE = b"\x00"  # no JSON that msgspec writes holds it
+_WHOLE = 1_000_000
+_LINE_BREAK = 10
+#: Most characters of a number, a hash, and true or false.
+_NUMBER, _HASH, _BOOL = 19, 16, 5
+_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
+_TRUE, _FALSE = np.frombuffer(b"true", np.uint8), np.frombuffer(b"false", np.uint8)
+_encoder = msgspec.json.Encoder()
+
+
+class Scored(NamedTuple):
+    """What B scores are about. `place` is the events' topic and partition as in a score id; sessions and hashes are numbers."""
+
+    place: str
+    offsets: Longs  # [B]
+    event_ids: Sequence[str]  # [B]
+    visitor_ids: Sequence[str]  # [B]
+    sessions: Words  # [B]
+    positions: Longs  # [B]
+    event_times_ms: Longs  # [B]
+    ages_ms: Longs  # [B]
+    input_hashes: Words  # [B]
+
+
+def score_lines(scored: Scored, scores: Scores, model: str, now_ms: int, deadline_ms: float) -> list[bytes]:
+    """One ScoreEvent each, [B]. Probabilities have six digits. Raises ValueError for a number that is no probability."""
+    heads = (scores.purchase, scores.cart, scores.churn[:, None], scores.next_type)
+    # In double precision, so that no more is lost than what is not printed.
+    millionths = np.rint(np.concatenate(heads, axis=1).astype(np.float64) * _WHOLE)  # [B, N]
+    if not ((millionths >= 0) & (millionths <= _WHOLE)).all():
+        raise ValueError("a score is no probability")
+    ids, visitors, items = (_texts(values) for values in (scored.event_ids, scored.visitor_ids, scores.next_items or ()))
+    between = _between(scored.place, model, scores, now_ms)
+    ends = np.cumsum([len(text) for text in between])
+    count = len(scored.offsets)
+    room = count * (int(ends[-1]) + 3 * _NUMBER + _BOOL + 2 * _HASH + len(_TEMPLATE)) + len(ids) + len(visitors) + len(items)
+    lines, line_ends = np.empty(room, np.uint8), np.empty(count, np.int64)
+    numbers = np.stack([scored.offsets, scored.positions, scored.event_times_ms, scored.ages_ms], axis=1)
+    _write(
+        np.frombuffer(b"".join(between), np.uint8), ends, numbers, scored.ages_ms <= deadline_ms,
+        scored.sessions, scored.input_hashes, ids, visitors, items, millionths.astype(np.uint32), lines, line_ends,
+    )  # fmt: skip
+    every, starts = lines[: line_ends[-1] if count else 0].tobytes(), [0, *line_ends.tolist()]
+    return [every[start:end] for start, end in itertools.pairwise(starts)]
+
+
+def warm_up() -> None:
+    """Compile, or load from disk where that was done before."""
+    number, name = np.ones(1, np.int64), np.ones(1, np.uint64)
+    horizons, types = (np.zeros((1, len(names)), np.float32) for names in (HORIZONS, EVENT_TYPES))
+    scores = Scores(horizons, horizons, np.zeros(1, np.float32), types, None, "1", "model")
+    score_lines(Scored("", number, ["e"], ["v"], name, number, number, number, name), scores, "", 0, 0)
+
+
+def _texts(values: Sequence[Any]) -> Bytes:
+    """Each as JSON, which holds no line break, and a line break behind it."""
+    return np.frombuffer(_encoder.encode_lines(values), np.uint8)
+
+
+def _between(place: str, model: str, scores: Scores, now_ms: int) -> list[bytes]:
+    """What the lines have in common: the text before, between and behind the holes."""
+    hole: Any = Raw(_HOLE)
+    quoted: Any = Raw(b'"' + _HOLE + b'"')
+    event = ScoreEvent(
+        score_id=Raw(_encoder.encode(place)[:-1] + _HOLE + b'"'),  # type: ignore[arg-type]
+        event_id=hole,
+        visitor_id=hole,
+        session_id=quoted,
+        position=hole,
+        event_time=hole,
+        scored_at=now_ms,
+        age_ms=hole,
+        deadline_met=hole,
+        model=model,
+        version=scores.version,
+        path=scores.path,
+        input_hash=quoted,
+        scores=hole,
+        next_items=None if scores.next_items is None else hole,
+    )
+    return encode(event).split(_HOLE)
+
+
+def _template() -> tuple[Bytes, Longs]:
+    """The field `scores` with a hole for each number, as characters, and where the holes are."""
+    hole = "#.######"
+    horizons = ",".join(f'"{name}":{hole}' for name in HORIZONS)
+    types = ",".join(f'"{name}":{hole}' for name in EVENT_TYPES)
+    text = f'{{"purchase":{{{horizons}}},"cart":{{{horizons}}},"churn":{hole},"next_type":{{{types}}}}}'
+    holes = [at for at in range(len(text)) if text.startswith(hole, at)]
+    return np.frombuffer(text.encode(), np.uint8), np.array(holes)
+
+
+_TEMPLATE, _HOLES = _template()
+#: The three digits of each number below 1000.
+_DIGITS = np.array([list(f"{number:03}".encode()) for number in range(1000)], np.uint8)
+
+
+@njit(cache=True, nogil=True)
+def _write(
+    between: Bytes,
+    ends: Longs,
+    numbers: Longs,  # [B, 4] offset, position, event time, age
+    met: npt.NDArray[np.bool_],
+    sessions: Words,
+    hashes: Words,
+    event_ids: Bytes,
+    visitor_ids: Bytes,
+    items: Bytes,  # empty: there are none
+    millionths: npt.NDArray[np.uint32],  # [B, N]
+    lines: Bytes,
+    line_ends: Longs,
+) -> None:
+    """Fill the holes, in the order of ScoreEvent's fields, for one event after the other."""
+    at = event = visitor = item = 0
+    for i in range(len(numbers)):
+        at = _copy(lines, at, between, 0, ends[0])
+        at = _integer(lines, at, numbers[i, 0])
+        at = _copy(lines, at, between, ends[0], ends[1])
+        at, event = _line(lines, at, event_ids, event)
+        at = _copy(lines, at, between, ends[1], ends[2])
+        at, visitor = _line(lines, at, visitor_ids, visitor)
+        at = _copy(lines, at, between, ends[2], ends[3])
+        at = _hash(lines, at, sessions[i])
+        at = _copy(lines, at, between, ends[3], ends[4])
+        at = _integer(lines, at, numbers[i, 1])
+        at = _copy(lines, at, between, ends[4], ends[5])
+        at = _integer(lines, at, numbers[i, 2])
+        at = _copy(lines, at, between, ends[5], ends[6])
+        at = _integer(lines, at, numbers[i, 3])
+        at = _copy(lines, at, between, ends[6], ends[7])
+        at = _copy(lines, at, _TRUE, 0, 4) if met[i] else _copy(lines, at, _FALSE, 0, 5)
+        at = _copy(lines, at, between, ends[7], ends[8])
+        at = _hash(lines, at, hashes[i])
+        at = _copy(lines, at, between, ends[8], ends[9])
+        at = _chances(lines, at, millionths[i])
+        at = _copy(lines, at, between, ends[9], ends[10])
+        if len(items):
+            at, item = _line(lines, at, items, item)
+            at = _copy(lines, at, between, ends[10], ends[11])
+        line_ends[i] = at
+
+
+@njit(cache=True, nogil=True)
+def _copy(lines: Bytes, at: int, text: Bytes, start: int, end: int) -> int:
+    lines[at : at + end - start] = text[start:end]
+    return at + end - start
+
+
+@njit(cache=True, nogil=True)
+def _line(lines: Bytes, at: int, texts: Bytes, start: int) -> tuple[int, int]:
+    """Copy up to the line break; returns where both texts go on."""
+    while texts[start] != _LINE_BREAK:
+        lines[at] = texts[start]
+        at += 1
+        start += 1
+    return at, start + 1
+
+
+@njit(cache=True, nogil=True)
+def _integer(lines: Bytes, at: int, number: int) -> int:
+    """The digits of a number that is not negative."""
+    end, rest = at + 1, number // 10
+    while rest:
+        end += 1
+        rest //= 10
+    for k in range(end - 1, at - 1, -1):
+        lines[k] = ord("0") + number % 10
+        number //= 10
+    return end
+
+
+@njit(cache=True, nogil=True)
+def _hash(lines: Bytes, at: int, number: np.uint64) -> int:
+    """16 hex digits."""
+    for k in range(16):
+        lines[at + k] = _HEX[np.int64(number >> np.uint64(60 - 4 * k)) & 15]
+    return at + 16
+
+
+@njit(cache=True, nogil=True)
+def _chances(lines: Bytes, at: int, millionths: npt.NDArray[np.uint32]) -> int:
+    """The field `scores`."""
+    _copy(lines, at, _TEMPLATE, 0, len(_TEMPLATE))
+    for hole in range(len(_HOLES)):
+        place, number = at + _HOLES[hole], millionths[hole]
+        thousandths = number // np.uint32(1000)
+        whole = thousandths // np.uint32(1000)
+        lines[place] = np.uint32(ord("0")) + whole
+        for digit in range(3):
+            lines[place + 2 + digit] = _DIGITS[thousandths - whole * np.uint32(1000), digit]
+            lines[place + 5 + digit] = _DIGITS[number - thousandths * np.uint32(1000), digit]
+    return at + len(_TEMPLATE)
