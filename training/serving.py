@@ -101,10 +101,9 @@ class ServingModel(nn.Module):
         self.register_buffer("item_log_share", shares, persistent=False)
 
     def forward(self, codes: Tensor, numbers: Tensor, length: Tensor) -> Probabilities:
-        heads = self.network(codes, numbers)
         last = (length[:, 0] - 1).long()
         newest = torch.arange(codes.shape[0], device=codes.device), last
-        return self.probabilities(Heads(*(head[newest] for head in heads)), bands_of(numbers)[newest])
+        return self.probabilities(self.network.newest(codes, numbers, last), bands_of(numbers[newest]))
 
     def probabilities(self, newest: Heads, band: Tensor) -> Probabilities:
         """Logits of one row of each session ([B, ...]) as calibrated probabilities."""
