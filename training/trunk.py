@@ -57,7 +57,7 @@ def after_newest(trunk: LlamaModel, rows: Tensor, last: Tensor) -> Tensor:
 def _layer(
     layer: Any, asking: Tensor, rows: Tensor, asking_rotary: tuple[Tensor, Tensor], rotary: tuple[Tensor, Tensor], unseen: Tensor
 ) -> Tensor:
-    """What a layer makes of the rows that ask [B, Q, width], as they look at rows [B, T, width]; `unseen` [..., Q, T] is added."""
+    """What a layer makes of the rows that ask [B, Q, width] of rows [B, T, width]; `unseen` [..., Q, T] takes some out."""
     attention = layer.self_attn
 
     def by_head(values: Tensor) -> Tensor:
