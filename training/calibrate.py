@@ -13,7 +13,8 @@ from training.examples import Examples
 from training.labels import UNKNOWN
 from training.losses import masked_bce
 from training.model import Heads, IntentModel
-from training.serving import BANDS, Calibration, bands_of
+from training.serving import BANDS, BOUGHT, Calibration, bands_of
+from training.skill import LEAST_SLOPE, belief, shift_to
 from training.train import tensors
 from worker.contract.events import HORIZONS
 
@@ -31,7 +32,11 @@ _SESSION = HORIZONS.index("session")
 
 
 class _Collected(NamedTuple):
-    """Logits, calibrated so far, and labels of all events: [N, ...]; next item only where it is known."""
+    """Logits, calibrated so far, and labels of all events: [N, ...]; next item only where it is known.
+
+    After a purchase whether one follows in the session is not known: such events, mostly an easy no, would outweigh those that
+    are to be foreseen.
+    """
 
     link: Tensor
     churn: Tensor
@@ -43,6 +48,12 @@ class _Collected(NamedTuple):
     type_label: Tensor
     next_item: Tensor
     item_label: Tensor
+
+
+class _Means(NamedTuple):
+    link: Tensor
+    churn: Tensor
+    next_type: Tensor
 
 
 class _Correction(NamedTuple):
@@ -67,9 +78,10 @@ class _Correction(NamedTuple):
 def calibrate(model: IntentModel, examples: Examples, prior: Calibration | None = None, level: bool = True) -> Calibration:
     """The likeliest correction of `prior` (by default the identity) on these examples; without any it is the prior.
 
+    Without a prior the slopes within the session are believed as far as these examples speak for them: see `belief`.
     Without `level` the level of purchases and carts within the session stays: few sessions tell it badly. See `follow_level`.
     """
-    return _fitted([(model, examples)], prior or Calibration(), level, _SLOPE_SPREAD)
+    return _fitted([(model, examples)], prior, level, _SLOPE_SPREAD)
 
 
 def calibrate_crossed(parts: Sequence[tuple[IntentModel, Examples]]) -> Calibration:
@@ -78,17 +90,21 @@ def calibrate_crossed(parts: Sequence[tuple[IntentModel, Examples]]) -> Calibrat
     Every session is looked at, so that a network that has learned a small log by heart is found out. The level within the
     session stays: see `follow_level`.
     """
-    return _fitted(parts, Calibration(), False, _CROSSED_SLOPE_SPREAD)
+    return _fitted(parts, None, False, _CROSSED_SLOPE_SPREAD)
 
 
-def _fitted(parts: Sequence[tuple[IntentModel, Examples]], before: Calibration, level: bool, slope_spread: float) -> Calibration:
+def _fitted(
+    parts: Sequence[tuple[IntentModel, Examples]], prior: Calibration | None, level: bool, slope_spread: float
+) -> Calibration:
+    before = prior or Calibration()
     parts = [(model, examples) for model, examples in parts if len(examples)]
     if not parts:
         return before
     with torch.no_grad():
         collected = [_collect(model.eval(), before, examples, _MOST_ITEMS // len(parts)) for model, examples in parts]
         data = _Collected(*(torch.cat(column) for column in zip(*collected, strict=True)))
-        means = _Means(data.link.mean(0), data.churn.mean(), data.next_type.mean(0))
+        ahead = data.band != BOUGHT
+        means = _Means(data.link[ahead if ahead.any() else ~ahead].mean(0), data.churn.mean(), data.next_type.mean(0))
     # The events of a session share their fate: together they count about as one.
     weight = sum(examples.sessions for _, examples in parts) / max(len(data.churn), 1)
     shape = before.link_bias.shape[1:]
@@ -119,7 +135,33 @@ def _fitted(parts: Sequence[tuple[IntentModel, Examples]], before: Calibration, 
     fitted = _Correction(*(tensor.detach() for tensor in c))
     if not level:
         fitted.link_shift[:, _SESSION] = 0.0
+    if prior is None:
+        session = np.concatenate([_sessions_of(e, one.row.numpy())[0] for (_, e), one in zip(parts, collected, strict=True)])
+        _believe(fitted, means, data, session, level)
+    # The session's own correction is that of the events ahead of its purchase.
+    fitted.band_link_slope[BOUGHT, :, _SESSION] = 1.0 - fitted.link_slope[:, _SESSION]
+    fitted.band_link_shift[BOUGHT, :, _SESSION] = -fitted.link_shift[:, _SESSION]
     return _combined(before, fitted, means)
+
+
+def _believe(c: _Correction, means: _Means, data: _Collected, session: np.ndarray, level: bool) -> None:  # type: ignore[type-arg]
+    """Flatten the session's slopes, in place, as far as the data does not speak for them.
+
+    The mean probability stays, as fitted or, without `level`, as the network has it.
+    """
+    for h in range(data.link.shape[1]):
+        known = (data.link_label[:, h, _SESSION] != UNKNOWN).numpy()
+        z = data.link[:, h, _SESSION].double().numpy()[known]
+        if not len(z):
+            continue
+        share = belief(z, data.link_label[:, h, _SESSION].double().numpy()[known], session[known])
+        mean, shift = float(means.link[h, _SESSION]), float(c.link_shift[h, _SESSION])
+        slope = float(c.link_slope[h, _SESSION])
+        before = (z - mean) * slope + mean + shift if level else z
+        after = max(share * slope, LEAST_SLOPE)
+        c.band_link_slope[:, h, _SESSION] *= share
+        c.link_slope[h, _SESSION] = after
+        c.link_shift[h, _SESSION] = shift_to(float((1 / (1 + np.exp(-before))).mean()), (z - mean) * after + mean)
 
 
 def follow_level(model: IntentModel, calibration: Calibration, examples: Examples) -> Calibration:
@@ -155,20 +197,16 @@ def _sessions_of(examples: Examples, rows: np.ndarray) -> tuple[np.ndarray, np.n
     return np.repeat(examples.session, lengths)[at], np.repeat(examples.started_ms, lengths)[at]
 
 
-class _Means(NamedTuple):
-    link: Tensor
-    churn: Tensor
-    next_type: Tensor
-
-
 def _collect(model: IntentModel, before: Calibration, examples: Examples, most_items: int) -> _Collected:
     parts: list[list[Tensor]] = []
     for batch in examples.batches(_BATCH_EVENTS, np.random.default_rng(0)):
         rows = torch.from_numpy(batch.predict)
-        heads = Heads(*(head[rows] for head in model(*tensors(batch.inputs))))
-        band = bands_of(torch.from_numpy(batch.inputs.numbers))[rows]
+        inputs = tensors(batch.inputs)
+        heads = Heads(*(head[rows] for head in model(*inputs)))
+        band = bands_of(*inputs)[rows]
         link, churn, next_type = before.apply_to(heads, band)
         labels = [torch.from_numpy(array)[rows] for array in (batch.row, batch.link, batch.churn, batch.next_type)]
+        labels[1][band == BOUGHT, :, _SESSION] = UNKNOWN
         item = torch.from_numpy(batch.next_item)[rows]
         known = torch.nonzero(item != UNKNOWN)[:most_items, 0]
         most_items -= len(known)

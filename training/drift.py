@@ -5,8 +5,9 @@ import numpy.typing as npt
 
 Doubles = npt.NDArray[np.float64]
 
-#: Stretches of equally many sessions.
-_STRETCHES = 12
+#: Stretches of equally many sessions: so many, or as many as still hold so many of the rarer kind each, on average. The likeliest
+#: level of a stretch with a handful of positives is mostly too low.
+_STRETCHES, _LEAST_RARE = 12, 25
 #: Spreads, in log-odds, by which the level may move from one stretch to the next. 0: it stays.
 _STEPS = (0.0, 0.02, 0.04, 0.08, 0.16, 0.32)
 #: How much likelier (in nats) a moving level must make the data than one that stays.
@@ -24,7 +25,10 @@ def level_now(p: Doubles, label: Doubles, session: npt.NDArray[np.int64], starte
     _, number = np.unique(np.stack([started_ms, session], axis=1), axis=0, return_inverse=True)
     number = number.reshape(-1)
     sessions = int(number.max()) + 1
-    stretches = min(_STRETCHES, sessions)
+    positive = np.zeros(sessions, bool)
+    positive[number[label == 1]] = True
+    rarer = min(int(positive.sum()), int((~positive).sum()))
+    stretches = min(_STRETCHES, max(rarer // _LEAST_RARE, 1))
     stretch = np.arange(sessions) * stretches // sessions
     of = stretch[number]
     p = np.clip(p, _LEAST, 1 - _LEAST)
@@ -34,9 +38,10 @@ def level_now(p: Doubles, label: Doubles, session: npt.NDArray[np.int64], starte
         now = 1 / (1 + np.exp(-logit - shift[of]))
         weight = np.bincount(of, now * (1 - now)) + 1 / _WIDE**2
         shift += (np.bincount(of, label - now) - shift / _WIDE**2) / weight
-    # Sessions, not events, are independent; a stretch without any surprise is no surer than its numbers allow.
-    surprise = np.bincount(stretch, np.bincount(number, label - now) ** 2)
-    noise = np.maximum(surprise, weight) / weight**2
+    # Sessions, not events, are independent. By how much that matters all stretches tell together: where few happened to buy, a
+    # stretch of its own would seem the surest.
+    surprise = (np.bincount(number, label - now) ** 2).sum()
+    noise = max(surprise / weight.sum(), 1.0) / weight
     fits = [_filtered(shift, noise, step) for step in _STEPS]
     best = max(range(len(_STEPS)), key=lambda k: fits[k][0] - (_SURELY if k else 0.0))
     return fits[best][1]

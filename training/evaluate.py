@@ -77,8 +77,9 @@ def predict(model: ServingModel, examples: Examples, listed: int = 0) -> Predict
     parts: list[tuple[npt.NDArray[Any], ...]] = []
     for batch in examples.batches(_BATCH_EVENTS):
         rows = torch.from_numpy(batch.predict)
-        heads = model.network(*tensors(batch.inputs))
-        link, churn, types = model.calibration.apply_to(heads, bands_of(torch.from_numpy(batch.inputs.numbers)))
+        inputs = tensors(batch.inputs)
+        heads = model.network(*inputs)
+        link, churn, types = model.calibration.apply_to(heads, bands_of(*inputs))
         target, item = torch.from_numpy(batch.next_type)[rows], torch.from_numpy(batch.next_item)[rows]
         items = model.network.item_logits(heads.next_item[rows]) * model.calibration.item_scale
         parts.append(

@@ -15,6 +15,7 @@ from worker.contract.features import CODES, NUMBERS
 
 _INDEX = "next_item_index"
 _OPSET = 18
+_ROWS = 19
 
 
 def export_onnx(model: ServingModel, path: Path) -> None:
@@ -27,11 +28,11 @@ def export_onnx(model: ServingModel, path: Path) -> None:
 
 
 def _traced(model: ServingModel) -> onnx.ModelProto:
-    # Two sessions of three rows: sizes of 1 would be taken for constants.
+    # Two sessions of several blocks of rows: sizes of 1 would be taken for constants.
     example = (
-        torch.ones((2, 3, len(CODES)), dtype=torch.int32),
-        torch.ones((2, 3, len(NUMBERS))),
-        torch.full((2, 1), 3, dtype=torch.int32),
+        torch.ones((2, _ROWS, len(CODES)), dtype=torch.int32),
+        torch.ones((2, _ROWS, len(NUMBERS))),
+        torch.full((2, 1), _ROWS, dtype=torch.int32),
     )
     batch, length = torch.export.Dim("batch", min=1, max=4096), torch.export.Dim("T", min=1, max=model.network.spec.window + 8)
     shapes = {"codes": {0: batch, 1: length}, "numbers": {0: batch, 1: length}, "length": {0: batch}}

@@ -32,6 +32,9 @@ _STAY = 2.0
 _EPOCHS, _LEAST_STEPS, _MOST_STEPS, _RATE = 30, 20, 2000, 0.08
 _BATCH_SHARE, _LEAST_EVENTS, _MOST_EVENTS = 40, 250, 1500
 _LEAST = 1e-6
+#: Rows of a block of the filter, and how many factors between two scalings stay within what a float holds.
+_BLOCK, _UNSCALED = 8, 4
+_LEAST_FLOAT = 1e-30
 
 #: What `IntentFilter` gives for each row: the belief in each state, and log-odds of purchase, cart and no further event.
 BELIEFS = STATES + len(HAZARD_HEADS) + 1
@@ -50,7 +53,7 @@ class IntentFilter(nn.Module):
 
     def __init__(self, spec: FeatureSpec) -> None:
         super().__init__()
-        self.rounds = max(spec.window - 1, 1).bit_length()
+        self.rounds = rounds_for(spec.window)
         self.register_buffer("usual_event", torch.zeros(_TYPES * _SHOWN))
         self.register_buffer("usual_pause", torch.zeros(_PAUSES))
         self.register_buffer("value", torch.full((STATES, len(HAZARD_HEADS)), 0.05))
@@ -71,28 +74,40 @@ class IntentFilter(nn.Module):
         return torch.cat([belief, torch.logit(said.clamp(_LEAST, 1 - _LEAST))], dim=-1)
 
     def filtered(self, codes: Tensor, numbers: Tensor, rates: Rates, fold: Tensor | None, rounds: int) -> tuple[Tensor, Tensor]:
-        """Belief [B, T, K] and the log-likelihood of the rows up to each [B, T]. `rounds`: log2 of the length, at least.
+        """Belief [B, T, K] and the log-likelihood of the rows up to each [B, T]. `rounds`: see `rounds_for`.
 
-        The recursion a_t = a_{t-1} (going on * what follows) * habits(x_t) is a product of matrices, so all prefixes come
-        from a few rounds of doubling (Hillis and Steele, 1986) instead of one step after the other.
+        The recursion a_t = a_{t-1} (going on * what follows) * habits(x_t) is a product of matrices. All prefixes come from
+        products within blocks of rows, all blocks at once, and a few rounds of doubling over the blocks (Blelloch, 1990).
         """
         habit = self._habits(codes, numbers)  # [B, T, K], logs
-        top = habit.amax(dim=-1, keepdim=True)
+        steps, top = habit.shape[1], habit.amax(dim=-1, keepdim=True)
         step = (torch.sigmoid(self.goes_on)[:, None] * torch.softmax(self.follows, dim=-1)) * torch.exp(habit - top)[:, :, None]
         first = torch.exp(habit - top)[:, 0] * self._starts(codes, numbers, rates, fold)  # [B, K]
-        product, scale = step, top[..., 0].clone()  # [B, T, K, K], [B, T]
         identity = torch.eye(STATES, dtype=step.dtype, device=step.device).expand(step.shape[0], 1, -1, -1)
-        product = torch.cat([identity, product[:, 1:]], dim=1)
+        # 1 blocks of rows, the last one filled up; the first row has no step before it
+        row = torch.arange(steps, device=step.device)
+        count = (steps + _BLOCK - 1) // _BLOCK  # N
+        place = torch.arange(count, device=step.device)[:, None] * _BLOCK + torch.arange(_BLOCK, device=step.device)
+        blocks = torch.cat([identity, step[:, 1:], identity], dim=1)[:, place.clamp(max=steps)]  # [B, N, _BLOCK, K, K]
+        # 2 products within each block, from its first row to each
+        within, logs = [blocks[:, :, 0]], [torch.zeros_like(blocks[:, :, 0, 0, 0])]
+        for k in range(1, _BLOCK):
+            product, log = within[-1] @ blocks[:, :, k], logs[-1]
+            if k % _UNSCALED == 0:
+                product, log = _scaled(product, log)
+            within.append(product)
+            logs.append(log)
+        # 3 products of all blocks before each
+        ahead, ahead_log = torch.cat([identity, within[-1]], dim=1)[:, :count], F.pad(logs[-1], (1, 0))[:, :count]
         for r in range(rounds):
-            back = 2**r
-            before = torch.cat([identity.expand(-1, back, -1, -1), product], dim=1)[:, : product.shape[1]]
-            product = before @ product
-            scale = scale + F.pad(scale, (back, 0))[:, : scale.shape[1]]
-            if r % 2 or r == rounds - 1:  # four factors between two scalings stay within what a float holds
-                most = product.amax(dim=(-2, -1)).clamp(min=1e-30)
-                product, scale = product / most[..., None, None], scale + torch.log(most)
-        alpha = (first[:, None, None] @ product)[:, :, 0]  # [B, T, K]
-        total = alpha.sum(dim=-1, keepdim=True).clamp(min=1e-30)
+            before = torch.cat([identity.expand(-1, 2**r, -1, -1), ahead], dim=1)[:, :count]
+            ahead, ahead_log = _scaled(before @ ahead, ahead_log + F.pad(ahead_log, (2**r, 0))[:, :count])
+        # 4 the state that each block begins with goes through it
+        begin = first[:, None, None] @ ahead  # [B, N, 1, K]
+        all_rows = (begin @ torch.stack(within, dim=-2).flatten(-2)).reshape(codes.shape[0], count, _BLOCK, STATES)
+        alpha = all_rows[:, row // _BLOCK, row % _BLOCK]  # [B, T, K]
+        total = alpha.sum(dim=-1, keepdim=True).clamp(min=_LEAST_FLOAT)  # [B, T, 1]
+        scale = (torch.stack(logs, dim=-1) + ahead_log[..., None])[:, row // _BLOCK, row % _BLOCK] + top[..., 0].cumsum(dim=1)
         return alpha / total, scale + torch.log(total[..., 0])
 
     def _habits(self, codes: Tensor, numbers: Tensor) -> Tensor:
@@ -164,9 +179,7 @@ class IntentFilter(nn.Module):
     def _loss(self, batch: Batch, rates: Rates) -> Tensor:
         codes, numbers = torch.from_numpy(batch.inputs.codes), torch.from_numpy(batch.inputs.numbers)
         length = torch.from_numpy(batch.inputs.length[:, 0]).long()
-        belief, likelihood = self.filtered(
-            codes, numbers, rates, torch.from_numpy(batch.fold), max(codes.shape[1] - 1, 1).bit_length()
-        )
+        belief, likelihood = self.filtered(codes, numbers, rates, torch.from_numpy(batch.fold), rounds_for(codes.shape[1]))
         last = torch.arange(len(codes)), length - 1
         ended = torch.from_numpy(batch.churn)[last] == 1
         leaving = torch.log((belief[last] @ (1.0 - torch.sigmoid(self.goes_on))).clamp(min=1e-30))
@@ -185,3 +198,14 @@ class IntentFilter(nn.Module):
         for h, head in enumerate(HAZARD_HEADS):
             at_once = shows[:, TYPE_CODE[head] - 1]
             self.value[:, h] = torch.linalg.solve(torch.eye(STATES) - ahead * (1 - at_once), ahead @ at_once)
+
+
+def rounds_for(steps: int) -> int:
+    """Rounds of doubling after which each block of so many rows knows all before it."""
+    return ((steps - 1) // _BLOCK).bit_length()
+
+
+def _scaled(product: Tensor, log: Tensor) -> tuple[Tensor, Tensor]:
+    """Matrices [..., K, K] by their largest entry, and the log [...] of what was taken out so far."""
+    most = product.amax(dim=(-2, -1)).clamp(min=_LEAST_FLOAT)
+    return product / most[..., None, None], log + torch.log(most)

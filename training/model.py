@@ -35,8 +35,7 @@ class Heads(NamedTuple):
 class IntentModel(nn.Module):
     """codes int [B, T, 6], numbers float [B, T, 18], right padded -> `Heads`.
 
-    Causal, so padding on the right never touches what comes before it. The trunk is Hugging Face's Llama without its token
-    table: RMSNorm, rotary positions, SwiGLU, no biases.
+    Causal, so padding on the right never touches what comes before it.
 
     Which item it is stays out of the trunk: with a few thousand sessions the trunk would learn single items by heart. What
     items, categories and brands are like reaches it as counts; the item itself only says which item comes next.
@@ -53,7 +52,10 @@ class IntentModel(nn.Module):
         self.numbers_in = nn.Linear(FEATURES, width)
         self.category_in = nn.Linear(narrow, width, bias=False)
         self.dropout = nn.Dropout(architecture.dropout)
-        self.trunk = _trunk(spec, architecture)
+        # Importing transformers takes seconds, and reading a log or judging figures needs no network.
+        from training.trunk import make_trunk
+
+        self.trunk = make_trunk(spec, architecture)
         self.link = nn.Linear(width, _LINKS)
         self.churn = nn.Linear(width, 1)
         self.next_type = nn.Linear(width, len(EVENT_TYPES))
@@ -65,12 +67,27 @@ class IntentModel(nn.Module):
         self._start()
 
     def forward(self, codes: Tensor, numbers: Tensor, fold: Tensor | None = None) -> Heads:
-        features = self.features(codes, numbers, fold)  # [B, T, FEATURES]
+        from training.trunk import after_each
+
+        features, category, embedded = self._rows(codes, numbers, fold)
+        hidden = self.dropout(after_each(self.trunk, self.dropout(embedded)))  # [B, T, width]
+        return self._heads(codes, features, category, hidden)
+
+    def newest(self, codes: Tensor, numbers: Tensor, last: Tensor) -> Heads:
+        """Of the row `last` int [B] of each session what `forward` says in evaluation, [B, ...]; this is what is served."""
+        from training.trunk import after_newest
+
+        at = torch.arange(codes.shape[0], device=codes.device), last
+        features, category, embedded = self._rows(codes, numbers, None)
+        return self._heads(codes[at], features[at], category[at], after_newest(self.trunk, embedded, last))
+
+    def _rows(self, codes: Tensor, numbers: Tensor, fold: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Features [B, T, FEATURES], embedded category [B, T, category_width], what goes into the trunk [B, T, width]."""
+        features = self.features(codes, numbers, fold)
         category = self.categories(self._forgetful(codes[..., _CATEGORY]))
-        embedded = self.types(codes[..., _TYPE]) + self.category_in(category) + self.numbers_in(features)
-        position = torch.arange(codes.shape[1], device=codes.device).unsqueeze(0)
-        hidden = self.trunk(inputs_embeds=self.dropout(embedded), position_ids=position, use_cache=False).last_hidden_state
-        hidden = self.dropout(hidden)  # [B, T, width]
+        return features, category, self.types(codes[..., _TYPE]) + self.category_in(category) + self.numbers_in(features)
+
+    def _heads(self, codes: Tensor, features: Tensor, category: Tensor, hidden: Tensor) -> Heads:
         types = F.one_hot(codes[..., _TYPE].long(), len(EVENT_TYPES) + 1).to(features.dtype)
         wide = self.wide(torch.cat([features, types], dim=-1))
         here = torch.cat([self.items(codes[..., _ITEM]), category], dim=-1)
@@ -101,23 +118,3 @@ class IntentModel(nn.Module):
         nn.init.zeros_(self.wide.weight)
         with torch.no_grad():
             self.item_bias[0] = _NEVER
-
-
-def _trunk(spec: FeatureSpec, architecture: Architecture) -> nn.Module:
-    # Importing transformers takes seconds, and reading a log or judging figures needs no network.
-    from transformers import LlamaConfig, LlamaModel
-
-    config = LlamaConfig(
-        vocab_size=1,
-        hidden_size=architecture.width,
-        intermediate_size=architecture.feed_forward,
-        num_hidden_layers=architecture.layers,
-        num_attention_heads=architecture.heads,
-        max_position_embeddings=spec.window + 8,
-        attention_dropout=architecture.dropout,
-        pad_token_id=None,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    trunk: nn.Module = LlamaModel(config)
-    return trunk

@@ -11,17 +11,19 @@ from torch.nn import functional as F
 from training.model import Heads, IntentModel
 from training.signature import TOP_ITEMS
 from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS
-from worker.contract.features import NUMBERS, FeatureSpec, bucket
+from worker.contract.features import CODES, NUMBERS, TYPE_CODE, FeatureSpec, bucket
 
 #: Items that can be named: the most frequent ones of the training data.
 MAX_CANDIDATES = 1000
 
 #: Last position of each prefix band but the open one; each has corrections of its own.
 BAND_ENDS = (1.0, 2.0, 4.0, 8.0)
-BANDS = len(BAND_ENDS) + 1
+#: The band of rows whose window holds a purchase: what follows one is another matter than whether one follows.
+BOUGHT = len(BAND_ENDS) + 1
+BANDS = BOUGHT + 1
 
 _SESSION = HORIZONS.index("session")
-_POSITION = NUMBERS.index("position")
+_POSITION, _TYPE = NUMBERS.index("position"), CODES.index("type")
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,9 @@ class ServingModel(nn.Module):
         self.register_buffer("item_log_share", shares, persistent=False)
 
     def forward(self, codes: Tensor, numbers: Tensor, length: Tensor) -> Probabilities:
-        heads = self.network(codes, numbers)
         last = (length[:, 0] - 1).long()
         newest = torch.arange(codes.shape[0], device=codes.device), last
-        return self.probabilities(Heads(*(head[newest] for head in heads)), bands_of(numbers)[newest])
+        return self.probabilities(self.network.newest(codes, numbers, last), bands_of(codes, numbers)[newest])
 
     def probabilities(self, newest: Heads, band: Tensor) -> Probabilities:
         """Logits of one row of each session ([B, ...]) as calibrated probabilities."""
@@ -123,10 +124,15 @@ class ServingModel(nn.Module):
         )
 
 
-def bands_of(numbers: Tensor) -> Tensor:
-    """numbers [..., 18] -> int64 [...]: the prefix band of each row, by its position in the session."""
+def bands_of(codes: Tensor, numbers: Tensor) -> Tensor:
+    """codes [..., T, 6], numbers [..., T, 18] -> int64 [..., T]: the band of each row.
+
+    By its position in the session, or BOUGHT where the window holds a purchase up to it.
+    """
     position = torch.nan_to_num(numbers[..., _POSITION])
-    return torch.stack([position > last for last in BAND_ENDS], dim=-1).long().sum(dim=-1)
+    band = torch.stack([position > last for last in BAND_ENDS], dim=-1).long().sum(dim=-1)
+    bought = (codes[..., _TYPE] == TYPE_CODE["purchase"]).long().cumsum(dim=-1) > 0
+    return torch.where(bought, BOUGHT, band)
 
 
 def cumulative(link_logits: Tensor) -> Tensor:

@@ -76,14 +76,25 @@ def scores_of(model: ServingModel, data: SimulatedSet, features: FeatureSpec, po
 
 
 def _table(results: dict[str, list[dict[str, float]]]) -> Table:
-    table = Table("set", "seeds", "share of Bayes skill", "AUC (Bayes)", "first event", "ECE less floor", "level", "seconds")
+    columns = (
+        "set",
+        "seeds",
+        "share of Bayes skill",
+        "log-loss less prevalence's",
+        "AUC (Bayes)",
+        "first event",
+        "ECE less floor",
+    )
+    table = Table(*columns, "level", "seconds")
     for name, rows in results.items():
         mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
         share, over = [row["share"] for row in rows], [row["ece"] - row["floor"] for row in rows]
+        more = [row["log_loss"] - row["constant"] for row in rows]
         table.add_row(
             name,
             str(len(rows)),
             f"{mean['share']:.3f} ({min(share):.3f}..{max(share):.3f})",
+            f"{np.mean(more):+.5f} (at most {max(more):+.5f})",
             f"{mean['roc_auc']:.4f} ({mean['bayes_auc']:.4f})",
             f"{mean['first_auc']:.4f} ({mean['bayes_first_auc']:.4f})",
             f"{np.mean(over):+.4f} (at most {max(over):+.4f})",

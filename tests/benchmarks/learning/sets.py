@@ -19,7 +19,10 @@ TEST_SHARE = 0.2
 
 
 class SetSpec(NamedTuple):
-    """One simulated shop. `purchase_rate` replaces the shop's own; `strange` moves all of its parameters by chance."""
+    """One simulated shop. `purchase_rate` replaces the shop's own; `strange` moves all of its parameters by chance.
+
+    Of a `blind` shop nothing tells who buys: it shows what is made up of a small log by heart.
+    """
 
     name: str
     shop: str
@@ -27,9 +30,10 @@ class SetSpec(NamedTuple):
     purchase_rate: float | None = None
     strange: bool = False
     drift: Drift | None = None
+    blind: bool = False
 
 
-#: Trained on 80%: at least 14 thousand sessions but for the two small sets.
+#: Trained on 80%: at least 14 thousand sessions but for the small sets.
 SETS: tuple[SetSpec, ...] = (
     SetSpec("electronics", "electronics", 20_000),
     SetSpec("diginetica-like", "diginetica", 20_000),
@@ -40,6 +44,9 @@ SETS: tuple[SetSpec, ...] = (
     SetSpec("ramp", "electronics", 20_000, drift=Drift("ramp", START_MS, 2.0, ramp_ms=round(HOURS * 3_600_000))),
     SetSpec("small", "electronics", 4_000),
     SetSpec("small-strange", "diginetica", 6_000, strange=True),
+    SetSpec("few", "electronics", 1_200),
+    SetSpec("few-blind", "diginetica", 1_200, blind=True),
+    SetSpec("small-blind", "diginetica", 4_000, blind=True),
 )
 
 
@@ -64,6 +71,8 @@ def simulated_set(spec: SetSpec, seed: int) -> SimulatedSet:
     shop = load_shop(spec.shop)
     if spec.strange:
         shop = _strange(shop, seed)
+    if spec.blind:
+        shop = _blind(shop)
     if spec.purchase_rate is not None:
         shop = with_purchases(shop, spec.purchase_rate)
     return cut(simulate(shop, spec.sessions, 1000 + seed, START_MS, hours=HOURS, drift=spec.drift))
@@ -95,6 +104,13 @@ def cut(stream: Clickstream) -> SimulatedSet:
         prevalence=float(label[eligible & ~is_test].mean()),
         sessions=len(in_order),
     )
+
+
+def _blind(shop: Shop) -> Shop:
+    """The shop with one and the same outcome in every state and group."""
+    proceed, purchase = (float(np.mean([getattr(state, name) for state in shop.states])) for name in ("proceed", "purchase"))
+    states = tuple(replace(state, proceed=proceed, purchase=purchase, end=1 - proceed - purchase) for state in shop.states)
+    return replace(shop, states=states, groups=tuple(replace(group, purchase_log_odds=0.0) for group in shop.groups))
 
 
 def _strange(shop: Shop, seed: int) -> Shop:

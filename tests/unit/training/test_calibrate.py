@@ -1,5 +1,7 @@
 """Calibration: finds what is off, and keeps still where it cannot know."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,16 +9,18 @@ import torch
 from tests.unit.training.shop import on_one_partition, random_log
 from training.architecture import Architecture
 from training.calibrate import calibrate
-from training.evaluate import evaluate
+from training.evaluate import evaluate, predict
 from training.examples import Examples, examples_of
 from training.history import fold_log
 from training.model import IntentModel
-from training.serving import BANDS, Calibration, Candidates, ServingModel
+from training.serving import BANDS, BOUGHT, Calibration, Candidates, ServingModel
 from training.train import Recipe, train
-from worker.contract.features import FeatureSpec
+from worker.contract.events import HORIZONS
+from worker.contract.features import CODES, TYPE_CODE, FeatureSpec
 from worker.contract.session import SessionPolicy
 
 SPEC = FeatureSpec(window=16, item_buckets=64, category_buckets=16, brand_buckets=16)
+SESSION = HORIZONS.index("session")
 SMALL = Architecture(width=16, layers=1, heads=2, feed_forward=16, item_width=8, category_width=4)
 
 
@@ -74,6 +78,42 @@ def test_a_good_model_is_left_about_as_it_is(model: IntentModel, data: Examples)
     before = evaluate(ServingModel(model, Calibration(), candidates), data)["purchase"]["session"]
     after = evaluate(ServingModel(model, calibrate(model, data), candidates), data)["purchase"]["session"]
     assert after["log_loss"] <= before["log_loss"] + 1e-4
+
+
+def test_a_slope_that_nothing_speaks_for_goes(model: IntentModel, data: Examples) -> None:
+    """Where buyers are drawn by lot little of the scores' spread is left, their mean stays, and so do those after a purchase."""
+    link = data.link.copy()
+    lot = np.random.default_rng(0).random(int(data.session.max()) + 1) < 0.3
+    link[data.predicted, 0, SESSION] = np.repeat(lot[data.session], data.stop - data.first)
+    by_lot = replace(data, link=link)
+    flat = calibrate(model, by_lot, level=False)
+    assert float(flat.link_scale[:BOUGHT, 0, SESSION].max()) < 0.4
+    assert torch.equal(flat.link_scale[BOUGHT, :, SESSION], torch.ones(2))
+    assert torch.equal(flat.link_bias[BOUGHT, :, SESSION], torch.zeros(2))
+    candidates = Candidates.most_frequent(data.items)
+    before, after = (predict(ServingModel(model, each, candidates), data) for each in (Calibration(), flat))
+    ahead = ~np.isin(before.row, after_a_purchase(data))
+    assert after.within[ahead, 0, SESSION].std() < before.within[ahead, 0, SESSION].std() / 2
+    assert after.within[ahead, 0, SESSION].mean() == pytest.approx(before.within[ahead, 0, SESSION].mean(), rel=0.03)
+    np.testing.assert_allclose(after.within[~ahead, 0, SESSION], before.within[~ahead, 0, SESSION], atol=1e-6)
+
+
+def after_a_purchase(data: Examples) -> np.ndarray:
+    """The predicted rows whose window holds a purchase up to them."""
+    rows = [
+        row
+        for first, start, stop in zip(data.first, data.start, data.stop, strict=True)
+        for row in range(first, stop)
+        if (data.rows["codes"][start : row + 1, CODES.index("type")] == TYPE_CODE["purchase"]).any()
+    ]
+    return np.array(rows)
+
+
+def test_fine_tuning_keeps_a_champions_slope(model: IntentModel, data: Examples) -> None:
+    """A few sessions that show nothing are no reason to forget what many had shown."""
+    few = data.select(np.arange(len(data)) < 12)
+    assert float(calibrate(model, few, prior=Calibration()).link_scale[0, 0, SESSION]) > 0.9
+    assert float(calibrate(model, few).link_scale[0, 0, SESSION]) < 0.9
 
 
 def test_it_is_deterministic(model: IntentModel, data: Examples) -> None:

@@ -10,7 +10,7 @@ from training.drift import level_now
 from training.examples import Examples, examples_of
 from training.golden import sample_inputs
 from training.history import fold_log
-from training.intent_filter import STATES, IntentFilter
+from training.intent_filter import STATES, IntentFilter, rounds_for
 from training.labels import UNKNOWN
 from training.losses import session_targets
 from training.rates import Rates
@@ -42,15 +42,18 @@ def intents(data: Examples, rates: Rates) -> IntentFilter:
     return made
 
 
-def test_doubling_gives_what_one_step_after_the_other_gives(intents: IntentFilter, rates: Rates) -> None:
-    """Belief and likelihood of every prefix, by the plain recursion in double precision."""
-    inputs = sample_inputs(SPEC, 2, sessions=5, steps=16)
+@pytest.mark.parametrize("steps", [1, 7, 8, 9, 16, 17, 64])
+def test_blocks_give_what_one_step_after_the_other_gives(intents: IntentFilter, rates: Rates, steps: int) -> None:
+    """Belief and likelihood of every prefix, by the plain recursion in double precision; also with more rounds than needed."""
+    inputs = sample_inputs(SPEC, 2, sessions=5, steps=steps)
     codes, numbers = tensors(inputs)
-    belief, likelihood = intents.filtered(codes, numbers, rates, None, 4)
+    belief, likelihood = intents.filtered(codes, numbers, rates, None, rounds_for(steps))
+    more = intents.filtered(codes, numbers, rates, None, 4)
+    torch.testing.assert_close((belief, likelihood), more, atol=1e-5, rtol=1e-5)
     habit = torch.exp(intents._habits(codes, numbers).double())
     ahead = torch.sigmoid(intents.goes_on.double())[:, None] * torch.softmax(intents.follows.double(), dim=-1)
     alpha = intents._starts(codes, numbers, rates, None).double() * habit[:, 0]
-    for t in range(16):
+    for t in range(steps):
         if t:
             alpha = (alpha @ ahead) * habit[:, t]
         torch.testing.assert_close(belief[:, t].double(), alpha / alpha.sum(-1, keepdim=True), atol=1e-5, rtol=1e-4)

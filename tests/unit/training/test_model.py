@@ -1,5 +1,6 @@
 """The network: what it may depend on, and where training starts."""
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -54,6 +55,23 @@ def test_a_session_is_scored_alike_alone_and_in_any_batch(model: IntentModel) ->
         alone = run(model, cut(inputs, slice(k, k + 1), length))
         for a, b in zip(alone, together, strict=True):
             torch.testing.assert_close(a[0], b[k, :length], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_the_newest_row_alone_says_what_it_says_among_all(layers: int) -> None:
+    """What is served is what was trained, of any row, for less."""
+    torch.manual_seed(layers)
+    model = IntentModel(SPEC, msgspec.structs.replace(SMALL, layers=layers))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    inputs = sample_inputs(SPEC, 7, sessions=9, steps=16)
+    all_rows = run(model.eval(), inputs)
+    last = torch.from_numpy(inputs.length[:, 0] - 1).long()
+    with torch.no_grad():
+        newest = model.newest(*tensors(inputs), last)
+    for a, b in zip(newest, all_rows, strict=True):
+        torch.testing.assert_close(a, b[torch.arange(9), last], atol=1e-5, rtol=1e-5)
 
 
 def test_no_row_sees_a_later_one(model: IntentModel) -> None:

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from training.golden import sample_inputs
-from training.serving import Candidates, ServingModel, bands_of, cumulative
+from training.serving import BOUGHT, Candidates, ServingModel, bands_of, cumulative
 from training.train import tensors
 from training.version import LoadedVersion
-from worker.contract.features import NUMBERS, ModelInputs, bucket
+from worker.contract.features import CODES, NUMBERS, TYPE_CODE, ModelInputs, bucket
 
 
 def test_links_make_probabilities_that_rise() -> None:
@@ -27,9 +27,17 @@ def test_links_make_probabilities_that_rise() -> None:
 
 def test_prefix_bands_are_those_of_the_position() -> None:
     """1, 2, 3 to 4, 5 to 8, and all that is longer; whatever else the row says."""
-    numbers = torch.full((9, len(NUMBERS)), torch.nan)
+    codes, numbers = torch.ones((9, len(CODES)), dtype=torch.int32), torch.full((9, len(NUMBERS)), torch.nan)
     numbers[:, NUMBERS.index("position")] = torch.tensor([1.0, 2, 3, 4, 5, 8, 9, 64, 1000])
-    assert bands_of(numbers).tolist() == [0, 1, 2, 2, 3, 3, 4, 4, 4]
+    assert bands_of(codes, numbers).tolist() == [0, 1, 2, 2, 3, 3, 4, 4, 4]
+
+
+def test_rows_from_a_purchase_on_have_a_band_of_their_own() -> None:
+    """The purchase itself and all that follows in its window, and nothing of another window."""
+    codes, numbers = torch.ones((2, 5, len(CODES)), dtype=torch.int32), torch.zeros((2, 5, len(NUMBERS)))
+    numbers[..., NUMBERS.index("position")] = torch.arange(1.0, 6.0)
+    codes[1, 2, CODES.index("type")] = TYPE_CODE["purchase"]
+    assert bands_of(codes, numbers).tolist() == [[0, 1, 2, 2, 3], [0, 1, BOUGHT, BOUGHT, BOUGHT]]
 
 
 def test_each_band_has_a_correction_of_its_own(shipped: LoadedVersion) -> None:
@@ -40,6 +48,7 @@ def test_each_band_has_a_correction_of_its_own(shipped: LoadedVersion) -> None:
         length=np.arange(1, 9, dtype=np.int32)[:, None]
     )
     inputs.numbers[..., NUMBERS.index("position")] = np.arange(1, 9)
+    inputs.codes[..., CODES.index("type")] = TYPE_CODE["view"]
     with torch.no_grad():
         before = model(*tensors(inputs), torch.from_numpy(inputs.length)).purchase
         model.calibration.link_bias[2] += 1.0
