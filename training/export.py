@@ -29,12 +29,14 @@ def export_onnx(model: ServingModel, path: Path) -> None:
 
 def _traced(model: ServingModel) -> onnx.ModelProto:
     # Two sessions of several blocks of rows: sizes of 1 would be taken for constants.
+    most = model.network.spec.window + 8
+    rows = min(_ROWS, most)
     example = (
-        torch.ones((2, _ROWS, len(CODES)), dtype=torch.int32),
-        torch.ones((2, _ROWS, len(NUMBERS))),
-        torch.full((2, 1), _ROWS, dtype=torch.int32),
+        torch.ones((2, rows, len(CODES)), dtype=torch.int32),
+        torch.ones((2, rows, len(NUMBERS))),
+        torch.full((2, 1), rows, dtype=torch.int32),
     )
-    batch, length = torch.export.Dim("batch", min=1, max=4096), torch.export.Dim("T", min=1, max=model.network.spec.window + 8)
+    batch, length = torch.export.Dim("batch", min=1, max=4096), torch.export.Dim("T", min=1, max=most)
     shapes = {"codes": {0: batch, 1: length}, "numbers": {0: batch, 1: length}, "length": {0: batch}}
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level

@@ -1,16 +1,21 @@
 """The serving model: calibrated probabilities after the newest row."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from training.architecture import Architecture
+from training.export import export_onnx
 from training.golden import sample_inputs
-from training.serving import BOUGHT, Candidates, ServingModel, bands_of, cumulative
+from training.graph import Graph
+from training.model import IntentModel
+from training.serving import BOUGHT, Calibration, Candidates, ServingModel, bands_of, cumulative
 from training.train import tensors
 from training.version import LoadedVersion
-from worker.contract.features import CODES, NUMBERS, TYPE_CODE, ModelInputs, bucket
+from worker.contract.features import CODES, NUMBERS, TYPE_CODE, FeatureSpec, ModelInputs, bucket
 
 
 def test_links_make_probabilities_that_rise() -> None:
@@ -56,6 +61,23 @@ def test_each_band_has_a_correction_of_its_own(shipped: LoadedVersion) -> None:
     moved = (after != before).any(dim=1).numpy()
     assert np.array_equal(moved, np.isin(inputs.length[:, 0], (3, 4)))
     assert moved.any()
+
+
+@pytest.mark.parametrize("window", [2, 8, 11, 64])
+def test_a_graph_of_any_window_takes_every_length(window: int, tmp_path: Path) -> None:
+    """And every batch; it says what the network says (the filter works in blocks, of which there may be but one)."""
+    torch.manual_seed(0)
+    spec = FeatureSpec(window=window, item_buckets=64, category_buckets=16, brand_buckets=16)
+    small = Architecture(width=16, layers=1, heads=2, feed_forward=16, item_width=8, category_width=4)
+    model = ServingModel(IntentModel(spec, small), Calibration(), Candidates(("a", "b"), (2, 1))).eval()
+    export_onnx(model, tmp_path / "model.onnx")
+    graph = Graph(tmp_path / "model.onnx")
+    for sessions, steps in ((1, 1), (3, 1), (1, window), (5, window)):
+        inputs = sample_inputs(spec, 3, sessions, steps)
+        with torch.no_grad():
+            said = model(*tensors(inputs), torch.from_numpy(inputs.length))
+        np.testing.assert_allclose(graph.score(inputs, "1").purchase, said.purchase, atol=1e-5)
+        np.testing.assert_allclose(graph.score(inputs, "1").next_type, said.next_type, atol=1e-5)
 
 
 def test_candidates_are_the_most_frequent_items() -> None:
