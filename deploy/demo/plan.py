@@ -25,7 +25,7 @@ class Plan:
     drifted_s: float = 80.0
     after_s: float = 30.0
     drift: DriftKind = "hazard"
-    drift_strength: float = 4.0
+    drift_strength: float = 8.0
     bad_record_every: int = 400
 
     def history_start_ms(self, now_ms: int) -> int:
