@@ -18,6 +18,7 @@ from training.history import History, fold_log
 from training.labels import UNKNOWN
 from training.model import IntentModel
 from training.read import LoggedEvent
+from training.run import Run
 from training.serving import Calibration, Candidates, ServingModel
 from training.train import Progress, Recipe, train
 from training.version import LoadedVersion, TrainingData, check_new, export_version
@@ -54,9 +55,12 @@ def make_version(
 ) -> LoadedVersion:
     """Train on the events before `until_ms` and write the version to `out`.
 
+    Killed and called again with the same, it goes on from the last checkpoint, see `Run`; the version is the same to the bit.
     Raises ConfigurationError when there is no event to train on, ModelError when `out` is taken.
     """
     # 1 read and fold  2 train on the earlier sessions  3 calibrate on the later ones  4 fit the fallback  5 write
+    run = Run(out)
+    run.sweep()
     check_new(out)
     history = fold_log(events(), spec, policy, until_ms)
     if not len(history.rows):
@@ -65,9 +69,9 @@ def make_version(
     data = describe(examples, source, until_ms)
     data = msgspec.structs.replace(data, not_learned=data.not_learned + doubts(history))
     _warn(data, examples.sessions < _FEW_SESSIONS)
-    learned = learn(examples, seed=seed, architecture=architecture, recipe=recipe, progress=progress)
+    learned = learn(examples, seed=seed, architecture=architecture, recipe=recipe, progress=progress, run=run)
     number = out.name if out.name.isdecimal() and not out.name.startswith("0") else "1"
-    return export_version(
+    made = export_version(
         learned.model,
         fit_fallback(examples, seed),
         out,
@@ -79,6 +83,8 @@ def make_version(
         metrics=learned.metrics,
         seed=seed,
     )
+    run.end()
+    return made
 
 
 class Learned(NamedTuple):
@@ -95,23 +101,25 @@ def learn(
     architecture: Architecture | None = None,
     recipe: Recipe | None = None,
     progress: Progress | None = None,
+    run: Run | None = None,
 ) -> Learned:
-    """Train, and calibrate on sessions that were not trained on. Deterministic by seed.
+    """Train, and calibrate on sessions that were not trained on. Deterministic by seed. A `run` keeps checkpoints.
 
     Of many sessions the later ones are left out of training and calibrate. Of few none can be spared: all of them train, and
     networks that each leave out a part calibrate.
     """
     candidates = Candidates.most_frequent(examples.items)
 
-    def trained(on: Examples) -> IntentModel:
-        return train(on, seed=seed, architecture=architecture, recipe=recipe, progress=progress)
+    def trained(on: Examples, name: str = "network") -> IntentModel:
+        checkpoint = run.checkpoint(name, on, seed, architecture or Architecture(), recipe or Recipe()) if run else None
+        return train(on, seed=seed, architecture=architecture, recipe=recipe, progress=progress, checkpoint=checkpoint)
 
     if examples.sessions < _FEW_SESSIONS:
         network = trained(examples)
         return Learned(ServingModel(network, follow_level(network, Calibration(), examples), candidates).eval(), {})
     if examples.sessions <= _CROSSED_SESSIONS:
         part = examples.session % _PARTS
-        crossed = [(trained(examples.select(part != k)), examples.select(part == k)) for k in range(_PARTS)]
+        crossed = [(trained(examples.select(part != k), f"without-{k}"), examples.select(part == k)) for k in range(_PARTS)]
         left_out = f"a part of 1 in {_PARTS} of the sessions, by a network that was trained on the others, before calibration"
         network, (judge, later), calibration = trained(examples), crossed[0], calibrate_crossed(crossed)
     else:
