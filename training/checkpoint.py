@@ -44,6 +44,8 @@ class Checkpoint:
     def __init__(self, path: Path, identity: dict[str, str]) -> None:
         self.path, self._identity = path, identity
         self._found: _Read | None = None
+        #: Of all steps up to the one that was written down or gone back to last.
+        self.losses: list[float] = []
 
     def due(self, step: int, steps: int) -> bool:
         """Whether the training is written down after this step; after the last one, too, as more networks may follow."""
@@ -51,6 +53,7 @@ class Checkpoint:
 
     def write(self, training: Training) -> None:
         """Put the training in place of what the file held, at once: a reader finds the one or the other."""
+        self.losses = list(training.losses)
         document, tensors = _taken_apart(training)
         about = {_ABOUT: json.dumps({"identity": self._identity, **document})}
         new = self.path.with_suffix(".new")
@@ -75,6 +78,7 @@ class Checkpoint:
         if self._found is None:
             raise ValueError("nothing was found to go on from")
         _put_together(training, *self._found)
+        self.losses = list(training.losses)
         log.warning("%s: going on after step %d", self.path, len(training.losses))
 
     def _read(self) -> _Read | None:

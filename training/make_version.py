@@ -19,6 +19,7 @@ from training.labels import UNKNOWN
 from training.model import IntentModel
 from training.read import LoggedEvent
 from training.run import Run
+from training.run_report import HeldOut, write_report
 from training.serving import Calibration, Candidates, ServingModel
 from training.train import Progress, Recipe, train
 from training.version import LoadedVersion, TrainingData, check_new, export_version
@@ -52,8 +53,9 @@ def make_version(
     architecture: Architecture | None = None,
     recipe: Recipe | None = None,
     progress: Progress | None = None,
+    report: Path | None = None,
 ) -> LoadedVersion:
-    """Train on the events before `until_ms` and write the version to `out`.
+    """Train on the events before `until_ms` and write the version to `out`, and what it came to to the HTML file `report`.
 
     Killed and called again with the same, it goes on from the last checkpoint, see `Run`; the version is the same to the bit.
     Raises ConfigurationError when there is no event to train on, ModelError when `out` is taken.
@@ -84,6 +86,8 @@ def make_version(
         seed=seed,
     )
     run.end()
+    if report is not None:
+        write_report(report, f"Version {number}", data, run.curves, learned.held_out)
     return made
 
 
@@ -92,6 +96,7 @@ class Learned(NamedTuple):
 
     model: ServingModel
     metrics: dict[str, Any]
+    held_out: HeldOut | None = None
 
 
 def learn(
@@ -127,9 +132,10 @@ def learn(
         earlier, later = examples.split(TRAINED_SHARE)
         network = judge = trained(earlier)
         calibration = calibrate(network, later, level=False)
-    raw = evaluate(ServingModel(judge, Calibration(), candidates), later)
+    raw = ServingModel(judge, Calibration(), candidates)
+    held_out = HeldOut(left_out, later, raw, ServingModel(judge, calibration, candidates))
     model = ServingModel(network, follow_level(network, calibration, examples), candidates).eval()
-    return Learned(model, {"held_out": {"what": left_out, **raw}})
+    return Learned(model, {"held_out": {"what": left_out, **evaluate(raw, later)}}, held_out)
 
 
 def describe(examples: Examples, source: str, until_ms: int | None = None) -> TrainingData:

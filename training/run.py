@@ -27,6 +27,7 @@ class Run:
 
     def __init__(self, out: Path) -> None:
         self._out = out.resolve()
+        self._checkpoints: dict[str, Checkpoint] = {}
         self.folder = self._out.with_name(f"{self._out.name}.run")
 
     def sweep(self) -> None:
@@ -47,7 +48,13 @@ class Run:
             "seed": str(seed),
             "code version": _code(),
         }
-        return Checkpoint(self.folder / f"{name}.safetensors", identity)
+        self._checkpoints[name] = Checkpoint(self.folder / f"{name}.safetensors", identity)
+        return self._checkpoints[name]
+
+    @property
+    def curves(self) -> dict[str, list[float]]:
+        """The losses of each network's steps."""
+        return {name: checkpoint.losses for name, checkpoint in self._checkpoints.items()}
 
     def end(self) -> None:
         """The version is there: nothing is left of the run."""

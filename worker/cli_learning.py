@@ -43,8 +43,9 @@ def train(
     out: Annotated[Path, typer.Option(help="A new folder; becomes a complete version.")],
     until: Until = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same weights.")] = 0,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="One HTML file that tells how it went.")] = None,
 ) -> None:
-    """Train a version from files of events."""
+    """Train a version from files of events. Killed and started again, it goes on where it was."""
     from training.make_version import NEWEST_EVENTS, make_version
     from training.read import EventFiles, logged
     from worker.contract.features import FeatureSpec
@@ -63,6 +64,7 @@ def train(
             until_ms=until,
             seed=seed,
             progress=lambda at, of, loss: step(at, of, f"loss {loss:.3f}"),
+            report=report,
         )
     report_invalid(events)
     data = made.data
