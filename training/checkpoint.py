@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from training.distributed import rank
 from training.model import IntentModel
 from training.sampler import Sampler
 
@@ -54,6 +55,8 @@ class Checkpoint:
     def write(self, training: Training) -> None:
         """Put the training in place of what the file held, at once: a reader finds the one or the other."""
         self.losses = list(training.losses)
+        if rank():
+            return
         document, tensors = _taken_apart(training)
         about = {_ABOUT: json.dumps({"identity": self._identity, **document})}
         new = self.path.with_suffix(".new")

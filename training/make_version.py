@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from training import distributed
 from training.architecture import Architecture
 from training.calibrate import calibrate, calibrate_crossed, follow_level
 from training.evaluate import evaluate
@@ -22,7 +23,7 @@ from training.run import Run
 from training.run_report import HeldOut, write_report
 from training.serving import Calibration, Candidates, ServingModel
 from training.train import Progress, Recipe, train
-from training.version import LoadedVersion, TrainingData, check_new, export_version
+from training.version import LoadedVersion, TrainingData, check_new, export_version, load_version
 from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS
 from worker.contract.features import CODES, NUMBERS, FeatureSpec
 from worker.contract.session import SessionPolicy
@@ -72,6 +73,10 @@ def make_version(
     data = msgspec.structs.replace(data, not_learned=data.not_learned + doubts(history))
     _warn(data, examples.sessions < _FEW_SESSIONS)
     learned = learn(examples, seed=seed, architecture=architecture, recipe=recipe, progress=progress, run=run)
+    if distributed.rank():
+        # The first process writes the version.
+        distributed.wait()
+        return load_version(out)
     number = out.name if out.name.isdecimal() and not out.name.startswith("0") else "1"
     made = export_version(
         learned.model,
@@ -85,6 +90,7 @@ def make_version(
         metrics=learned.metrics,
         seed=seed,
     )
+    distributed.wait()
     run.end()
     if report is not None:
         write_report(report, f"Version {number}", data, run.curves, learned.held_out)

@@ -13,6 +13,7 @@ import torch
 
 from training.architecture import Architecture
 from training.checkpoint import Checkpoint
+from training.distributed import processes
 from training.examples import Examples
 from training.train import Recipe
 from training.version import FILES
@@ -47,6 +48,7 @@ class Run:
             "recipe": repr((msgspec.to_builtins(architecture), asdict(recipe))),
             "seed": str(seed),
             "code version": _code(),
+            "number of processes": str(processes()),
         }
         self._checkpoints[name] = Checkpoint(self.folder / f"{name}.safetensors", identity)
         return self._checkpoints[name]

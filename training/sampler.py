@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from training.distributed import processes, rank
 from training.examples import Batch, Examples
 from training.history import Ints
 
@@ -30,19 +31,26 @@ class Sampler:
     def __init__(self, sources: Sequence[Examples], sizes: Sequence[int], seed: int) -> None:
         self._rng = np.random.default_rng(seed)
         self._passes = [_Pass(source, size) for source, size in zip(sources, sizes, strict=True) if size and len(source)]
-        #: By how much each source counts.
-        self.shares = [one.events / sum(one.events for one in self._passes) for one in self._passes]
 
-    def __next__(self) -> list[Batch]:
-        """The next batch of each source."""
-        return [self._next(one) for one in self._passes]
+    def __next__(self) -> list[tuple[Batch, float]]:
+        """This process's part of the next batch of each source, and by how much its mean loss counts."""
+        total = sum(one.events for one in self._passes)
+        parts = []
+        for one in self._passes:
+            windows = self._next(one)
+            mine = windows[rank() :: processes()]
+            if len(mine):
+                events = one.source.stop - one.source.first
+                share = events[mine].sum() / events[windows].sum()
+                parts.append((one.source.batch(mine), one.events / total * float(share)))
+        return parts
 
-    def _next(self, one: _Pass) -> Batch:
+    def _next(self, one: _Pass) -> Ints:
         if one.taken == len(one.groups):
             one.began, one.taken = dict(self._rng.bit_generator.state), 0
             one.groups = one.source.groups(one.events, self._rng)
         one.taken += 1
-        return one.source.batch(one.groups[one.taken - 1])
+        return one.groups[one.taken - 1]
 
     @property
     def position(self) -> dict[str, Any]:

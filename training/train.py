@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from training.architecture import Architecture
 from training.checkpoint import Checkpoint, Training
+from training.distributed import add_up
 from training.examples import Examples
 from training.labels import UNKNOWN
 from training.losses import LossWeights, loss_of, session_targets
@@ -131,7 +132,7 @@ def _step(training: Training, recipe: Recipe) -> float:
     """One step of the network; its loss before that."""
     model, value = training.model, 0.0
     training.optimiser.zero_grad()
-    for batch, share in zip(next(training.sampler), training.sampler.shares, strict=True):
+    for batch, share in next(training.sampler):
         fold = torch.from_numpy(batch.fold)
         expected = None
         if recipe.trace < 1:
@@ -141,6 +142,7 @@ def _step(training: Training, recipe: Recipe) -> float:
         loss = loss_of(model, heads, batch, recipe.weights, expected) * share
         loss.backward()  # type: ignore[no-untyped-call]
         value += float(loss.detach())
+    value = add_up(model, value)
     # What does not move may still hold the gradients of its own fit.
     torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], recipe.clip)
     training.optimiser.step()

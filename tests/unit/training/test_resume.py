@@ -157,7 +157,7 @@ def test_a_sampler_goes_on_where_another_stood() -> None:
         next(first)
     second.go_to(first.position)
     for _ in range(40):
-        for mine, theirs in zip(next(first), next(second), strict=True):
+        for (mine, _), (theirs, _) in zip(next(first), next(second), strict=True):
             np.testing.assert_array_equal(mine.row, theirs.row)
 
 
