@@ -40,11 +40,14 @@ class Training:
 
 
 class Checkpoint:
-    """The file of one network. `identity` names what its training follows from: another one's file is not used."""
+    """The file of one network, looked at when this is made.
+
+    `identity` names what its training follows from. A file of another one is not used, nor one that cannot be read: that is said.
+    """
 
     def __init__(self, path: Path, identity: dict[str, str]) -> None:
         self.path, self._identity = path, identity
-        self._found: _Read | None = None
+        self._found = self._read() if path.exists() else None
         #: Of all steps up to the one that was written down or gone back to last.
         self.losses: list[float] = []
 
@@ -71,9 +74,7 @@ class Checkpoint:
             log.warning("%s: cannot be written (%s); should this run be killed, it begins anew", self.path, error.strerror)
 
     def found(self) -> bool:
-        """Whether there is something to go on from. What is unreadable or of another identity is not, and that is said."""
-        if self._found is None and self.path.exists():
-            self._found = self._read()
+        """Whether there is something to go on from."""
         return self._found is not None
 
     def restore(self, training: Training) -> None:
@@ -82,7 +83,8 @@ class Checkpoint:
             raise ValueError("nothing was found to go on from")
         _put_together(training, *self._found)
         self.losses = list(training.losses)
-        log.warning("%s: going on after step %d", self.path, len(training.losses))
+        if not rank():
+            log.warning("%s: going on after step %d", self.path, len(training.losses))
 
     def _read(self) -> _Read | None:
         try:
