@@ -57,7 +57,7 @@ def write_report(out: Path, title: str, data: TrainingData, curves: dict[str, li
 
 def _held(data: TrainingData) -> str:
     """What the data held, and what it did not."""
-    first, last = (datetime.fromtimestamp(ms / 1000, UTC).isoformat(" ", "seconds") for ms in (data.from_ms, data.until_ms))
+    first, last = (datetime.fromtimestamp(ms / 1000, UTC).strftime("%F %T") for ms in (data.from_ms, data.until_ms))
     rows = [[head, *(f"{p:.4f}" for p in priors)] for head, priors in data.priors.items() if head != "churn"]
     missing = "".join(f"<li>{escape(what)}</li>" for what in data.not_learned) or "<li>nothing</li>"
     return (
@@ -139,8 +139,11 @@ def _reliability(pairs: dict[str, tuple[Judged, Judged]]) -> "Figure":
                         axis.plot([p, p], [least, most], linewidth=1, **style)
                 axis.plot(said, [value for value, _, _ in seen], marker=".", linewidth=0.8, **style)
             axis.plot([0, top], [0, top], color="0.3", linewidth=0.6, linestyle="dotted")
-            axis.set_title(f"{head}, events {(low or 0) + 1} to {high or 'the last'}", fontsize=8)
+            which = f"event {high}" if high == (low or 0) + 1 else f"events {(low or 0) + 1} to {high or 'the last'}"
+            axis.set_title(f"{head}, {which}", fontsize=8)
             axis.tick_params(labelsize=7)
+    figure.supxlabel("mean probability", fontsize=9)
+    figure.supylabel("share of positives", fontsize=9)
     return figure
 
 
