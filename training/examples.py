@@ -122,7 +122,11 @@ class Examples:
         )
 
     def batches(self, events: int, rng: np.random.Generator | None = None) -> Iterator[Batch]:
-        """All windows once, in batches of about `events` predicted events (at least one window); in random order with `rng`.
+        """All windows once, in batches of about `events` predicted events (at least one window); in random order with `rng`."""
+        return (self.batch(windows) for windows in self.groups(events, rng))
+
+    def groups(self, events: int, rng: np.random.Generator | None = None) -> list[Ints]:
+        """The windows of each of `batches`.
 
         Windows of like length come together, so that little is padding. Batches of equally many events keep every event's
         weight the same, whether its session is short or long.
@@ -135,8 +139,7 @@ class Examples:
         groups = np.split(order, np.flatnonzero(np.diff(number)) + 1) if len(self) else []
         if rng is not None:
             rng.shuffle(groups)
-        for group in groups:
-            yield self.batch(group)
+        return groups
 
 
 def examples_of(history: History) -> Examples:

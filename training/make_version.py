@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from training import distributed
 from training.architecture import Architecture
 from training.calibrate import calibrate, calibrate_crossed, follow_level
 from training.evaluate import evaluate
@@ -18,9 +19,11 @@ from training.history import History, fold_log
 from training.labels import UNKNOWN
 from training.model import IntentModel
 from training.read import LoggedEvent
+from training.run import Run
+from training.run_report import HeldOut, write_report
 from training.serving import Calibration, Candidates, ServingModel
 from training.train import Progress, Recipe, train
-from training.version import LoadedVersion, TrainingData, check_new, export_version
+from training.version import LoadedVersion, TrainingData, check_new, export_version, load_version
 from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS
 from worker.contract.features import CODES, NUMBERS, FeatureSpec
 from worker.contract.session import SessionPolicy
@@ -51,12 +54,16 @@ def make_version(
     architecture: Architecture | None = None,
     recipe: Recipe | None = None,
     progress: Progress | None = None,
+    report: Path | None = None,
 ) -> LoadedVersion:
-    """Train on the events before `until_ms` and write the version to `out`.
+    """Train on the events before `until_ms` and write the version to `out`, and what it came to to the HTML file `report`.
 
+    Killed and called again with the same, it goes on from the last checkpoint, see `Run`; the version is the same to the bit.
     Raises ConfigurationError when there is no event to train on, ModelError when `out` is taken.
     """
     # 1 read and fold  2 train on the earlier sessions  3 calibrate on the later ones  4 fit the fallback  5 write
+    run = Run(out)
+    run.sweep()
     check_new(out)
     history = fold_log(events(), spec, policy, until_ms)
     if not len(history.rows):
@@ -65,9 +72,13 @@ def make_version(
     data = describe(examples, source, until_ms)
     data = msgspec.structs.replace(data, not_learned=data.not_learned + doubts(history))
     _warn(data, examples.sessions < _FEW_SESSIONS)
-    learned = learn(examples, seed=seed, architecture=architecture, recipe=recipe, progress=progress)
+    learned = learn(examples, seed=seed, architecture=architecture, recipe=recipe, progress=progress, run=run)
+    if distributed.rank():
+        # The first process writes the version.
+        distributed.wait()
+        return load_version(out)
     number = out.name if out.name.isdecimal() and not out.name.startswith("0") else "1"
-    return export_version(
+    made = export_version(
         learned.model,
         fit_fallback(examples, seed),
         out,
@@ -79,6 +90,11 @@ def make_version(
         metrics=learned.metrics,
         seed=seed,
     )
+    distributed.wait()
+    run.end()
+    if report is not None:
+        write_report(report, f"Version {number}", data, run.curves, learned.held_out)
+    return made
 
 
 class Learned(NamedTuple):
@@ -86,6 +102,7 @@ class Learned(NamedTuple):
 
     model: ServingModel
     metrics: dict[str, Any]
+    held_out: HeldOut | None = None
 
 
 def learn(
@@ -95,23 +112,25 @@ def learn(
     architecture: Architecture | None = None,
     recipe: Recipe | None = None,
     progress: Progress | None = None,
+    run: Run | None = None,
 ) -> Learned:
-    """Train, and calibrate on sessions that were not trained on. Deterministic by seed.
+    """Train, and calibrate on sessions that were not trained on. Deterministic by seed. A `run` keeps checkpoints.
 
     Of many sessions the later ones are left out of training and calibrate. Of few none can be spared: all of them train, and
     networks that each leave out a part calibrate.
     """
     candidates = Candidates.most_frequent(examples.items)
 
-    def trained(on: Examples) -> IntentModel:
-        return train(on, seed=seed, architecture=architecture, recipe=recipe, progress=progress)
+    def trained(on: Examples, name: str = "network") -> IntentModel:
+        checkpoint = run.checkpoint(name, on, seed, architecture or Architecture(), recipe or Recipe()) if run else None
+        return train(on, seed=seed, architecture=architecture, recipe=recipe, progress=progress, checkpoint=checkpoint)
 
     if examples.sessions < _FEW_SESSIONS:
         network = trained(examples)
         return Learned(ServingModel(network, follow_level(network, Calibration(), examples), candidates).eval(), {})
     if examples.sessions <= _CROSSED_SESSIONS:
         part = examples.session % _PARTS
-        crossed = [(trained(examples.select(part != k)), examples.select(part == k)) for k in range(_PARTS)]
+        crossed = [(trained(examples.select(part != k), f"without-{k}"), examples.select(part == k)) for k in range(_PARTS)]
         left_out = f"a part of 1 in {_PARTS} of the sessions, by a network that was trained on the others, before calibration"
         network, (judge, later), calibration = trained(examples), crossed[0], calibrate_crossed(crossed)
     else:
@@ -119,9 +138,10 @@ def learn(
         earlier, later = examples.split(TRAINED_SHARE)
         network = judge = trained(earlier)
         calibration = calibrate(network, later, level=False)
-    raw = evaluate(ServingModel(judge, Calibration(), candidates), later)
+    raw = ServingModel(judge, Calibration(), candidates)
+    held_out = HeldOut(left_out, later, raw, ServingModel(judge, calibration, candidates))
     model = ServingModel(network, follow_level(network, calibration, examples), candidates).eval()
-    return Learned(model, {"held_out": {"what": left_out, **raw}})
+    return Learned(model, {"held_out": {"what": left_out, **evaluate(raw, later)}}, held_out)
 
 
 def describe(examples: Examples, source: str, until_ms: int | None = None) -> TrainingData:

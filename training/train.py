@@ -10,10 +10,13 @@ import torch
 from torch.nn import functional as F
 
 from training.architecture import Architecture
+from training.checkpoint import Checkpoint, Training
+from training.distributed import add_up
 from training.examples import Examples
 from training.labels import UNKNOWN
 from training.losses import LossWeights, loss_of, session_targets
 from training.model import IntentModel
+from training.sampler import Sampler
 from worker.contract.events import EVENT_TYPES
 from worker.contract.features import ModelInputs
 
@@ -56,20 +59,27 @@ def train(
     architecture: Architecture | None = None,
     recipe: Recipe | None = None,
     progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> IntentModel:
-    """A network fitted to the examples, in evaluation mode. `progress(step, steps, loss)` is called after each step."""
+    """A network fitted to the examples, in evaluation mode. `progress(step, steps, loss)` is called after each step.
+
+    With a `checkpoint` it goes on from there; the result is the same to the bit.
+    """
     recipe = recipe or Recipe()
     reproducible(seed)
     model = IntentModel(examples.spec, architecture or Architecture())
     if not len(examples):
         return model.eval()
+    # Always, as no version and no checkpoint holds the rates that leave out a part.
     model.features.rates.fit(examples)
-    model.features.intents.fit(examples, model.features.rates, seed)
-    model.features.fit([(batch.inputs, batch.predict) for batch in examples.batches(_FIT_EVENTS)])
-    _start_at_priors(model, examples)
+    if checkpoint is None or not checkpoint.found():
+        model.features.intents.fit(examples, model.features.rates, seed)
+        model.features.fit([(batch.inputs, batch.predict) for batch in examples.batches(_FIT_EVENTS)])
+        _start_at_priors(model, examples)
     steps = max(round(recipe.epochs * len(examples.predicted) / recipe.batch_events), recipe.min_steps)
     steps = min(steps, max(recipe.max_steps, recipe.min_steps))
-    optimise(model, [examples], [recipe.batch_events], steps=steps, recipe=recipe, seed=seed, progress=progress)
+    sizes = [recipe.batch_events]
+    optimise(model, [examples], sizes, steps=steps, recipe=recipe, seed=seed, progress=progress, checkpoint=checkpoint)
     return model
 
 
@@ -82,14 +92,30 @@ def optimise(
     recipe: Recipe,
     seed: int,
     progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> None:
     """`steps` steps of AdamW in place; each step takes about `sizes[i]` events of `sources[i]` and adds up their losses by size.
 
     Only parameters that ask for gradients move. Leaves the network in evaluation mode.
     """
-    rng = np.random.default_rng(seed)
-    streams = [_endless(source, size, rng) for source, size in zip(sources, sizes, strict=True) if size and len(source)]
-    shares = [size for source, size in zip(sources, sizes, strict=True) if size and len(source)]
+    training = _begin(model, Sampler(sources, sizes, seed), steps, recipe)
+    if checkpoint is not None and checkpoint.found():
+        checkpoint.restore(training)
+    elif checkpoint is not None:
+        checkpoint.write(training)
+    model.train()
+    for step in range(len(training.losses) + 1, steps + 1):
+        training.losses.append(_step(training, recipe))
+        _follow(training.average, model, min(recipe.average, step / (9 + step)))
+        if checkpoint is not None and checkpoint.due(step, steps):
+            checkpoint.write(training)
+        if progress is not None:
+            progress(step, steps, training.losses[-1])
+    model.load_state_dict(training.average.state_dict())
+    model.eval()
+
+
+def _begin(model: IntentModel, sampler: Sampler, steps: int, recipe: Recipe) -> Training:
     optimiser = torch.optim.AdamW(_groups(model, recipe.weight_decay), lr=recipe.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
@@ -99,30 +125,29 @@ def optimise(
         cycle_momentum=False,
         final_div_factor=100,
     )
-    teacher = copy.deepcopy(model).eval()
-    model.train()
-    for step in range(steps):
-        optimiser.zero_grad()
-        value = 0.0
-        for stream, share in zip(streams, shares, strict=True):
-            batch = next(stream)
-            fold = torch.from_numpy(batch.fold)
-            expected = None
-            if recipe.trace < 1:
-                with torch.no_grad():
-                    expected = session_targets(teacher(*tensors(batch.inputs), fold).link, batch, recipe.trace)
-            heads = model(*tensors(batch.inputs), fold)
-            loss = loss_of(model, heads, batch, recipe.weights, expected) * (share / sum(shares))
-            loss.backward()  # type: ignore[no-untyped-call]
-            value += float(loss.detach())
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        optimiser.step()
-        schedule.step()
-        _follow(teacher, model, min(recipe.average, (1 + step) / (10 + step)))
-        if progress is not None:
-            progress(step + 1, steps, value)
-    model.load_state_dict(teacher.state_dict())
-    model.eval()
+    return Training(model, copy.deepcopy(model).eval(), optimiser, schedule, sampler)
+
+
+def _step(training: Training, recipe: Recipe) -> float:
+    """One step of the network; its loss before that."""
+    model, value = training.model, 0.0
+    training.optimiser.zero_grad()
+    for batch, share in next(training.sampler):
+        fold = torch.from_numpy(batch.fold)
+        expected = None
+        if recipe.trace < 1:
+            with torch.no_grad():
+                expected = session_targets(training.average(*tensors(batch.inputs), fold).link, batch, recipe.trace)
+        heads = model(*tensors(batch.inputs), fold)
+        loss = loss_of(model, heads, batch, recipe.weights, expected) * share
+        loss.backward()  # type: ignore[no-untyped-call]
+        value += float(loss.detach())
+    value = add_up(model, value)
+    # What does not move may still hold the gradients of its own fit.
+    torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], recipe.clip)
+    training.optimiser.step()
+    training.schedule.step()
+    return value
 
 
 @torch.no_grad()
@@ -142,11 +167,6 @@ def reproducible(seed: int) -> None:
 def tensors(inputs: ModelInputs) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and numbers as the network takes them."""
     return torch.from_numpy(inputs.codes), torch.from_numpy(inputs.numbers)
-
-
-def _endless(examples: Examples, size: int, rng: np.random.Generator):  # type: ignore[no-untyped-def]
-    while True:
-        yield from examples.batches(size, rng)
 
 
 def _groups(model: IntentModel, weight_decay: float) -> list[dict[str, object]]:

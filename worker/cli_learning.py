@@ -43,8 +43,13 @@ def train(
     out: Annotated[Path, typer.Option(help="A new folder; becomes a complete version.")],
     until: Until = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same weights.")] = 0,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="One HTML file that tells how it went.")] = None,
 ) -> None:
-    """Train a version from files of events."""
+    """Train a version from files of events. Killed and started again, it goes on where it was.
+
+    Several processes train together by `torchrun --nproc-per-node 2 -m worker train ...`.
+    """
+    from training.distributed import rank, together
     from training.make_version import NEWEST_EVENTS, make_version
     from training.read import EventFiles, logged
     from worker.contract.features import FeatureSpec
@@ -52,7 +57,8 @@ def train(
     settings = Settings()
     partitions = settings.topics.partitions
     events = EventFiles(files)
-    with progress("training") as step:
+    with together(), progress("training") as step:
+        shown = rank() == 0
         made = make_version(
             lambda: logged(events.events(NEWEST_EVENTS, until), partitions),
             out,
@@ -62,8 +68,11 @@ def train(
             partitions=partitions,
             until_ms=until,
             seed=seed,
-            progress=lambda at, of, loss: step(at, of, f"loss {loss:.3f}"),
+            progress=(lambda at, of, loss: step(at, of, f"loss {loss:.3f}")) if shown else None,
+            report=report,
         )
+    if not shown:
+        return
     report_invalid(events)
     data = made.data
     typer.echo(f"{out}: version {made.manifest.version} of {data.events:,} events in {data.sessions:,} sessions")
