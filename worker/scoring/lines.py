@@ -57,7 +57,7 @@ def score_lines(scored: Scored, scores: Scores, model: str, now_ms: int, deadlin
     between = _between(scored.place, model, scores, now_ms)
     ends = np.cumsum([len(text) for text in between])
     count = len(scored.offsets)
-    room = count * (int(ends[-1]) + 3 * _NUMBER + _BOOL + 2 * _HASH + len(_TEMPLATE)) + len(ids) + len(visitors) + len(items)
+    room = count * (int(ends[-1]) + 4 * _NUMBER + _BOOL + 2 * _HASH + len(_TEMPLATE)) + len(ids) + len(visitors) + len(items)
     lines, line_ends = np.empty(room, np.uint8), np.empty(count, np.int64)
     numbers = np.stack([scored.offsets, scored.positions, scored.event_times_ms, scored.ages_ms], axis=1)
     _write(
