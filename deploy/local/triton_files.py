@@ -73,7 +73,8 @@ def make_backend_folder(files: TritonFiles, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     python.mkdir(parents=True)
     for part in files.backend.iterdir():
-        shutil.copy(part, python / part.name)
+        if part.is_file():  # installers that compile leave a folder there
+            shutil.copy(part, python / part.name)
     shutil.copy(files.stub, python / files.stub.name)
     _make_executable(python / files.stub.name)
     _make_executable(files.server)
