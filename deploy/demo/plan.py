@@ -6,6 +6,7 @@ from training.simulate import Drift, DriftKind
 
 _MINUTE_MS = 60_000
 _HOUR_MS = 3_600_000
+_NOON_MS, _DAY_MS = 12 * _HOUR_MS, 24 * _HOUR_MS
 
 
 @dataclass(frozen=True)
@@ -22,20 +23,23 @@ class Plan:
     history_sessions_per_hour: float = 4.0
     live_sessions_per_hour: float = 400.0
     steady_s: float = 15.0
-    drifted_s: float = 80.0
+    drifted_s: float = 100.0
     after_s: float = 30.0
     drift: DriftKind = "hazard"
     drift_strength: float = 8.0
     bad_record_every: int = 400
 
-    def history_start_ms(self, now_ms: int) -> int:
-        """Early enough for the live phase, at its speed, to end before the clock does."""
-        live_hours = 4 * (self.steady_s + self.drifted_s + self.after_s) * self.speedup / 3600
-        return now_ms - int((self.history_hours + live_hours) * _HOUR_MS)
-
     def live_start_ms(self, now_ms: int) -> int:
-        """Event time at which the live phase begins."""
-        return self.history_start_ms(now_ms) + int(self.history_hours * _HOUR_MS)
+        """Event time at which the live phase begins: noon, as a shop sleeps at night, of a day on which that phase ends before
+        the clock does.
+        """
+        live_hours = 4 * (self.steady_s + self.drifted_s + self.after_s) * self.speedup / 3600
+        latest_ms = now_ms - int(live_hours * _HOUR_MS)
+        return (latest_ms - _NOON_MS) // _DAY_MS * _DAY_MS + _NOON_MS
+
+    def history_start_ms(self, now_ms: int) -> int:
+        """Event time of the first event."""
+        return self.live_start_ms(now_ms) - int(self.history_hours * _HOUR_MS)
 
     def drift_at(self, now_ms: int) -> Drift:
         """The drift, in event time."""
