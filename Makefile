@@ -22,11 +22,9 @@ demo: install
 stack: install
 	@$(BIN)/inkling stack run
 
-# What starts servers, or counts on having the machine to itself, runs alone.
-ALONE := tests/faults tests/integration tests/e2e
+# Two at a time; what starts servers is one group (tests/conftest.py), as it mostly waits for them.
 test: install tools
-	@$(BIN)/python -m pytest -n 2 --dist loadscope $(ALONE:%=--ignore=%) tests
-	@$(BIN)/python -m pytest $(ALONE)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # What only tests need and only Debian has: installed where we may, and otherwise the tests say what they skip.
 tools:

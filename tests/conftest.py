@@ -14,6 +14,18 @@ from deploy.local.state import read_state
 from deploy.local.topics import create_topics, standard_topics
 from worker.settings import TopicSettings
 
+_HERE = Path(__file__).parent
+#: These start servers and processes of their own: never two at a time.
+_WITH_SERVERS = tuple(_HERE / name for name in ("e2e", "faults", "integration"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes run the tests, one of them has all that start servers."""
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in _WITH_SERVERS):
+            item.add_marker(pytest.mark.xdist_group("servers"))
+
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
