@@ -1,17 +1,15 @@
 """Fixtures with genuine Kafka and Triton on free ports. Each is started once a session, and only when a test asks for it."""
 
-import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from deploy.local.ports import is_free
-from deploy.local.process import ProcessId
 from deploy.local.stack import LocalStack
 from deploy.local.state import read_state
 from deploy.local.topics import create_topics, standard_topics
+from tests.support.stack_left import assert_nothing_left
 from worker.settings import TopicSettings
 
 _HERE = Path(__file__).parent
@@ -68,8 +66,4 @@ def _started(directory: Path, with_triton: bool) -> Iterator[LocalStack]:
         yield stack
         state = read_state(directory)
     assert state is not None
-    assert [name for name, process in state.children.items() if process.alive()] == []
-    assert [port for port in state.ports if not is_free(port)] == []
-    me = ProcessId.of(os.getpid())
-    assert me is not None
-    assert list(Path("/dev/shm").glob(f"inkling-{me.pid}-{me.started}-{state.ports[3]}-*")) == []
+    assert_nothing_left(state)

@@ -12,8 +12,9 @@ from typer.testing import CliRunner, Result
 
 from deploy.local.ports import HOST, free_ports, is_free
 from deploy.local.state import read_state
-from tests.integration.test_stack import assert_nothing_left, eventually
+from tests.integration.test_stack import eventually
 from tests.support.add_one import ask_add_one, write_add_one
+from tests.support.stack_left import assert_nothing_left
 from worker.cli_stack import app
 from worker.errors import InklingError
 

@@ -15,11 +15,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
 
 from deploy.local.errors import StackError
-from deploy.local.ports import is_free
 from deploy.local.stack import LocalStack
 from deploy.local.state import StackState, read_state
 from deploy.local.topics import TopicSpec, create_topics
 from tests.support.add_one import ask_add_one, write_add_one
+from tests.support.stack_left import assert_nothing_left, regions_of, session_members
 from worker.settings import TopicSettings
 
 
@@ -36,34 +36,6 @@ def eventually(condition: Callable[[], bool], within_s: float) -> bool:
             return False
         time.sleep(0.05)
     return True
-
-
-def session_members(leader: int) -> list[int]:
-    """Living processes of the session that a part leads: itself, and Triton's python process."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (entry / "stat").read_text().rpartition(") ")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == leader and fields[0] not in "ZX":
-            found.append(int(entry.name))
-    return found
-
-
-def regions_of(state: StackState) -> list[Path]:
-    """Shared memory of a stack's Triton. The owner may have other stacks, which have other ports."""
-    owner, (_, _, _, grpc, _, _) = state.owner, state.ports
-    return list(Path("/dev/shm").glob(f"inkling-{owner.pid}-{owner.started}-{grpc}-*"))
-
-
-def assert_nothing_left(state: StackState) -> None:
-    """No process, port or shared memory of a stack, given its state while it ran."""
-    assert {name: session_members(process.pid) for name, process in state.children.items()} == {
-        name: [] for name in state.children
-    }
-    assert [port for port in state.ports if not is_free(port)] == []
-    assert regions_of(state) == []
 
 
 def send(address: str, topic: str, value: bytes) -> None:
