@@ -31,8 +31,8 @@ def fine_tune(
     `freeze_layers` keeps that many layers of the trunk, from below, as they are, and with them how types and numbers enter
     it; the filter of intents stays in any case. Rates by id are taken anew, shrunk to the champion's. Without `steps`
     there are as many as make three passes over `fresh`, at least 50 and at most 2,000. Without any `calibration` examples
-    only the level is calibrated anew, which all new sessions tell. For
-    a control that only optimises further give old examples as `fresh`.
+    only the level is calibrated anew, which all new sessions tell. For a control that only optimises further give old
+    examples as `fresh`.
 
     The three sets must have the champion's spec. Deterministic by `seed`. Raises ModelError when the weights cannot be loaded,
     ValueError when nothing is fresh.

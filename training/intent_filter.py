@@ -182,7 +182,7 @@ class IntentFilter(nn.Module):
         belief, likelihood = self.filtered(codes, numbers, rates, torch.from_numpy(batch.fold), rounds_for(codes.shape[1]))
         last = torch.arange(len(codes)), length - 1
         ended = torch.from_numpy(batch.churn)[last] == 1
-        leaving = torch.log((belief[last] @ (1.0 - torch.sigmoid(self.goes_on))).clamp(min=1e-30))
+        leaving = torch.log((belief[last] @ (1.0 - torch.sigmoid(self.goes_on))).clamp(min=_LEAST_FLOAT))
         return -(likelihood[last].sum() + (leaving * ended).sum()) / length.sum()
 
     def _penalty(self) -> Tensor:
