@@ -56,7 +56,6 @@ class Said:
 
     def __init__(self, topic: str, partition: int, start: int, end: int, report: Report) -> None:
         self.start = start
-        self.highest = start - 1  # highest click that has a score
         self._name = f"{topic}:{partition}"
         self._end = end
         self._report = report
@@ -163,7 +162,6 @@ class Said:
         if not firsts:
             return
         self.p[firsts] = probabilities
-        self.highest = max(self.highest, max(firsts) + self.start)
         firsts.clear()
         probabilities.clear()
 
