@@ -24,6 +24,8 @@ from training.version import FILES
 from worker.contract.features import FeatureSpec
 from worker.contract.session import SessionPolicy
 
+pytestmark = pytest.mark.slow
+
 SPEC = FeatureSpec(window=16, item_buckets=64, category_buckets=16, brand_buckets=16)
 SMALL = Architecture(width=16, layers=1, heads=2, feed_forward=16, item_width=8, category_width=4)
 RECIPE = Recipe(epochs=2, min_steps=23, batch_events=64)
@@ -180,7 +182,6 @@ def same_version(one: Path, other: Path) -> None:
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
 
 
-@pytest.mark.slow
 def test_a_process_killed_wherever_it_may_be_comes_to_the_same_version(tmp_path: Path) -> None:
     """SIGKILL amid the steps, amid the writing of a checkpoint, and amid the writing of the version."""
     log = write_jsonl(tmp_path / "log.jsonl", random_log(0, 120, 12))
@@ -198,7 +199,6 @@ def test_a_process_killed_wherever_it_may_be_comes_to_the_same_version(tmp_path:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "undisturbed", "v"], "the run is gone"
 
 
-@pytest.mark.slow
 def test_the_command_goes_on_after_a_sigkill(tmp_path: Path) -> None:
     """As a user has it: `inkling train`, killed from outside, and the same line again."""
     log = write_jsonl(tmp_path / "log.jsonl", random_log(0, 120, 12))
@@ -206,7 +206,7 @@ def test_the_command_goes_on_after_a_sigkill(tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     begun = subprocess.Popen([*command, str(tmp_path / "v")], cwd=REPOSITORY, env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not (tmp_path / "v.run").exists() and time.monotonic() < deadline:
+    while not (tmp_path / "v.run" / "network.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     begun.kill()
     assert begun.wait() == -signal.SIGKILL
