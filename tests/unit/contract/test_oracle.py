@@ -88,6 +88,7 @@ def events_of(source: str | Path) -> list[ClickEvent]:
     return list(simulate(load_shop(source), 1500, 5, _START_MS, hours=48).events())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", list(logs()))
 def test_the_whole_log_at_once_says_the_same(source: str | Path) -> None:
     """Which events count, how they are cut into sessions, and where the late ones end up among the others."""

@@ -22,6 +22,8 @@ from worker.contract.features import FeatureSpec
 from worker.contract.session import SessionPolicy
 from worker.errors import ConfigurationError
 
+pytestmark = pytest.mark.slow
+
 SPEC = FeatureSpec(window=8, item_buckets=32, category_buckets=8, brand_buckets=8)
 RECIPE = Recipe(epochs=1, min_steps=5)
 SMALL = Architecture(width=16, layers=1, heads=2, feed_forward=16, item_width=8, category_width=4)
@@ -182,7 +184,6 @@ def test_training_takes_no_event_at_or_after_until(tmp_path: Path) -> None:
     assert weights(made) != weights(trained(tmp_path, events, until_ms=cut + 1))
 
 
-@pytest.mark.slow
 def test_a_version_says_in_its_manifest_what_it_lacks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """And scores events of every kind, though it knew views only."""
     version = version_of(tmp_path, of_type(shop(), "view"))

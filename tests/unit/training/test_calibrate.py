@@ -19,6 +19,8 @@ from worker.contract.events import HORIZONS
 from worker.contract.features import CODES, TYPE_CODE, FeatureSpec
 from worker.contract.session import SessionPolicy
 
+pytestmark = pytest.mark.slow
+
 SPEC = FeatureSpec(window=16, item_buckets=64, category_buckets=16, brand_buckets=16)
 SESSION = HORIZONS.index("session")
 SMALL = Architecture(width=16, layers=1, heads=2, feed_forward=16, item_width=8, category_width=4)

@@ -117,6 +117,7 @@ def spelled_out(model: IntentModel, heads: Heads, batch: Batch, weights: LossWei
     return total / int(batch.predict.sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("soft", [False, True])
 def test_the_loss_is_that_of_a_plain_loop(batch: Batch, soft: bool) -> None:
     """All heads and their weights; with labels of the session, and with its soft targets."""
@@ -126,6 +127,7 @@ def test_the_loss_is_that_of_a_plain_loop(batch: Batch, soft: bool) -> None:
     assert float(loss.detach()) == pytest.approx(spelled_out(model, heads, batch, weights, expected), rel=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("soft", [False, True])
 def test_the_gradients_are_those_of_differences(batch: Batch, soft: bool) -> None:
     """Of the whole loss by every logit."""

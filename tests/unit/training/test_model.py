@@ -128,6 +128,7 @@ def test_a_label_that_is_not_known_costs_nothing() -> None:
     assert logits.grad[1] == 0
 
 
+@pytest.mark.slow
 def test_before_its_first_step_a_network_says_the_prior() -> None:
     """Training starts at the best constant."""
     made = examples(events=6000)
@@ -141,6 +142,7 @@ def test_before_its_first_step_a_network_says_the_prior() -> None:
     np.testing.assert_allclose(said[enough], ((hazard == 1).sum(0) / known.clip(1))[enough], atol=0.02)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights() -> None:
     """And another seed gives others."""
     made, recipe = examples(), Recipe(epochs=1, min_steps=3)
@@ -150,6 +152,7 @@ def test_the_same_seed_gives_the_same_weights() -> None:
     assert not torch.equal(first.numbers_in.weight, other.numbers_in.weight)
 
 
+@pytest.mark.slow
 def test_a_head_without_positives_stays_at_its_prior() -> None:
     """What the data never shows is not made up: its logit is the same whatever the input."""
     made = examples()

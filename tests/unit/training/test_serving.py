@@ -63,6 +63,7 @@ def test_each_band_has_a_correction_of_its_own(shipped: LoadedVersion) -> None:
     assert moved.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [2, 8, 11, 64])
 def test_a_graph_of_any_window_takes_every_length(window: int, tmp_path: Path) -> None:
     """And every batch; it says what the network says (the filter works in blocks, of which there may be but one)."""

@@ -118,6 +118,7 @@ def test_a_log_without_purchases_has_no_purchase_figures(tmp_path: Path) -> None
         assert all(len(row) == len(columns) for row in rows)
 
 
+@pytest.mark.slow
 def test_the_command(file: Path, tmp_path: Path) -> None:
     """JSON on stdout, progress on stderr, a picture; or tables."""
     picture = tmp_path / "board.png"
