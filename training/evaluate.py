@@ -81,7 +81,8 @@ def predict(model: ServingModel, examples: Examples, listed: int = 0) -> Predict
         heads = model.network(*inputs)
         link, churn, types = model.calibration.apply_to(heads, bands_of(*inputs))
         target, item = torch.from_numpy(batch.next_type)[rows], torch.from_numpy(batch.next_item)[rows]
-        items = model.network.item_logits(heads.next_item[rows]) * model.calibration.item_scale
+        query = heads.next_item[rows]
+        items = model.network.item_logits(query) * model.calibration.item_scale
         parts.append(
             (
                 batch.row[batch.predict],
@@ -90,7 +91,7 @@ def predict(model: ServingModel, examples: Examples, listed: int = 0) -> Predict
                 _class_losses(types[rows], target),
                 _class_losses(items, item),
                 torch.softmax(types[rows], dim=-1).double().numpy(),
-                _named(model, items, listed),
+                _named(model, inputs[0], torch.nonzero(rows), query, listed),
             )
         )
     if not parts:
@@ -151,13 +152,13 @@ def calibration_error(label: Ints, p: Doubles) -> float:
     return float(figures(label, p, np.ones((1, len(label))))["ece"][0])
 
 
-def _named(model: ServingModel, logits: torch.Tensor, listed: int) -> Ints:
-    """[n, item_buckets] -> [n, listed]: a bucket's probability goes to its candidates by their shares of its events."""
+def _named(model: ServingModel, codes: torch.Tensor, rows: torch.Tensor, query: torch.Tensor, listed: int) -> Ints:
+    """[n, listed]: the likeliest candidates after the rows [n, 2] (session and place) of the codes."""
     if not listed:
-        return np.zeros((len(logits), 0), np.int64)
-    scores = F.log_softmax(logits, dim=-1)[:, model.item_bucket] + model.item_log_share  # [n, candidates]
-    best, index = torch.topk(scores, min(listed, scores.shape[1]), dim=-1)
-    index = torch.where(torch.isfinite(best), index, -1)  # beyond the candidates there are only impossible ones
+        return np.zeros((len(query), 0), np.int64)
+    p = model.items(codes, rows[:, 0], rows[:, 1], query)  # [n, candidates]
+    best, index = torch.topk(p, min(listed, p.shape[1]), dim=-1)
+    index = torch.where(best > 0, index, -1)  # beyond the candidates there are only impossible ones
     return np.asarray(F.pad(index, (0, listed - index.shape[1]), value=-1).numpy(), np.int64)
 
 

@@ -39,7 +39,7 @@ class Examples:
     """W windows over the rows of a log. Window w is rows[start[w]:stop[w]] and predicts from row first[w] on.
 
     Over all windows of a session each event is predicted once, with just the rows that the worker had for it.
-    `session` numbers the windows' sessions and `started_ms` is when those began.
+    `session` numbers the windows' sessions and `started_ms` is when those began. `items`, `item`: see `History`.
     """
 
     rows: Rows
@@ -51,6 +51,7 @@ class Examples:
     session: Ints
     started_ms: Ints
     items: Counter[str]
+    item: Ints
     spec: FeatureSpec
     policy: SessionPolicy
 
@@ -68,6 +69,12 @@ class Examples:
         if not len(self):
             return np.zeros(0, np.int64)
         return np.concatenate([np.arange(a, b) for a, b in zip(self.first, self.stop, strict=True)])
+
+    def session_of(self, rows: Ints) -> Ints:
+        """The session of each of these rows, all of which are predicted."""
+        lengths, predicted = self.stop - self.first, self.predicted
+        order = np.argsort(predicted)
+        return np.asarray(np.repeat(self.session, lengths)[order[np.searchsorted(predicted[order], rows)]])
 
     def select(self, windows: npt.NDArray[np.bool_] | Ints) -> "Examples":
         """These windows only, by mask or by index."""
@@ -164,6 +171,7 @@ def examples_of(history: History) -> Examples:
         session=session,
         started_ms=history.rows["event_time"][history.start[session]].astype(np.int64),
         items=history.items,
+        item=history.item,
         spec=history.spec,
         policy=history.policy,
     )

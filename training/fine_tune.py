@@ -3,6 +3,7 @@
 from training.calibrate import calibrate, follow_level
 from training.examples import Examples
 from training.model import IntentModel
+from training.next_items import added, count
 from training.serving import ServingModel
 from training.train import Progress, Recipe, optimise, reproducible
 from training.version import LoadedVersion
@@ -29,7 +30,8 @@ def fine_tune(
 
     Of each batch of about `batch_events` events the share `replay_share` comes from `replay` (none when it is empty).
     `freeze_layers` keeps that many layers of the trunk, from below, as they are, and with them how types and numbers enter
-    it; the filter of intents stays in any case. Rates by id are taken anew, shrunk to the champion's. Without `steps`
+    it; the filter of intents stays in any case. Rates by id are taken anew, shrunk to the champion's;
+    which item follows which is counted on. Without `steps`
     there are as many as make three passes over `fresh`, at least 50 and at most 2,000. Without any `calibration` examples
     only the level is calibrated anew, which all new sessions tell. For a control that only optimises further give old
     examples as `fresh`.
@@ -59,7 +61,9 @@ def fine_tune(
     calibrated = calibrate(network, calibration, prior=model.calibration)
     # The newest sessions alone have few known labels: the level is told by all that are new.
     calibrated = follow_level(network, calibrated, fresh.joined(calibration))
-    return ServingModel(network, calibrated, model.candidates.merged(fresh.items)).eval()
+    candidates = model.candidates.merged(fresh.items)
+    counted = added(model.next_items.counts(model.candidates, candidates), count(fresh, candidates))
+    return ServingModel(network, calibrated, candidates, model.next_items.fitted_to(counted)).eval()
 
 
 def _freeze(network: IntentModel, layers: int) -> None:

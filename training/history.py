@@ -29,6 +29,7 @@ class History:
     newest_ms  int64 [S]    newest event time of the session's partition: labels up to here can be known
     shop       int64 [N]    number of the row's session by the shop's own session id, -1 where the shop gave none
     items      events by item id
+    item       int64 [N]    number of the row's item in `items`, -1 where it has none
     currencies events with a price by currency
     outcomes   events by what they did to their session
     """
@@ -39,6 +40,7 @@ class History:
     newest_ms: Ints
     shop: Ints
     items: Counter[str]
+    item: Ints
     currencies: Counter[str]
     outcomes: Counter[Outcome]
     spec: FeatureSpec
@@ -75,6 +77,7 @@ def fold_log(events: Iterable[LoggedEvent], spec: FeatureSpec, policy: SessionPo
         recorder.note_shop(event, partition, offset)
         if event.item_id:
             items[event.item_id] += 1
+            recorder.note_item(event.item_id, partition, offset)
         if event.price is not None and event.currency:
             currencies[event.currency] += 1
         if before is not None:
@@ -90,6 +93,9 @@ class _Recorder:
         self.fallen: dict[str, bytes] = {}
         self._shop_offsets: defaultdict[int, array[int]] = defaultdict(lambda: array("q"))
         self._shop_numbers: defaultdict[int, array[int]] = defaultdict(lambda: array("q"))
+        self._item_offsets: defaultdict[int, array[int]] = defaultdict(lambda: array("q"))
+        self._item_numbers: defaultdict[int, array[int]] = defaultdict(lambda: array("q"))
+        self._items: dict[str, int] = {}
         self._shop_session: dict[str, tuple[str, int]] = {}
         self._shop_sessions = 0
 
@@ -106,11 +112,16 @@ class _Recorder:
 
     def shop_of(self, partition: int, offsets: Ints) -> Ints:
         """The number of the shop's own session of each row of the partition, -1 where there is none."""
-        known = np.array(self._shop_offsets[partition], np.int64)
-        if not len(known):
-            return np.full(len(offsets), -1)
-        at = np.minimum(np.searchsorted(known, offsets), len(known) - 1)
-        return np.where(known[at] == offsets, np.array(self._shop_numbers[partition], np.int64)[at], -1)
+        return _looked_up(self._shop_offsets[partition], self._shop_numbers[partition], offsets)
+
+    def note_item(self, item_id: str, partition: int, offset: int) -> None:
+        """Remember the event's item by its number: they are counted in order of their first event."""
+        self._item_offsets[partition].append(offset)
+        self._item_numbers[partition].append(self._items.setdefault(item_id, len(self._items)))
+
+    def item_of(self, partition: int, offsets: Ints) -> Ints:
+        """The number of the item of each row of the partition, -1 where there is none."""
+        return _looked_up(self._item_offsets[partition], self._item_numbers[partition], offsets)
 
     def note(self, before: Session, after: Session, outcome: Outcome) -> None:
         visitor = before.visitor_id
@@ -120,6 +131,15 @@ class _Recorder:
             # A late event that fell out with the older half at once is lost to training: it never was in a window.
             gone, kept = np.frombuffer(before.rows, ROW), np.frombuffer(after.rows, ROW)["offset"]
             self.fallen[visitor] = self.fallen.get(visitor, b"") + gone[~np.isin(gone["offset"], kept)].tobytes()
+
+
+def _looked_up(offsets: "array[int]", numbers: "array[int]", wanted: Ints) -> Ints:
+    """The number that was noted at each wanted offset, -1 where none was."""
+    known = np.array(offsets, np.int64)
+    if not len(known):
+        return np.full(len(wanted), -1)
+    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    return np.where(known[at] == wanted, np.array(numbers, np.int64)[at], -1)
 
 
 def _history(
@@ -136,6 +156,7 @@ def _history(
     visitor: list[int] = []
     newest_ms: list[int] = []
     shop: list[Ints] = [np.zeros(0, np.int64)]
+    item: list[Ints] = [np.zeros(0, np.int64)]
     number = 0
     for partition in sorted(folds):
         first = len(parts)
@@ -145,7 +166,9 @@ def _history(
             visitor += [number] * len(of_visitor)
             newest_ms += [newest[partition]] * len(of_visitor)
             number += 1
-        shop.append(recorder.shop_of(partition, np.frombuffer(b"".join(parts[first:]), ROW)["offset"]))
+        offsets = np.frombuffer(b"".join(parts[first:]), ROW)["offset"]
+        shop.append(recorder.shop_of(partition, offsets))
+        item.append(recorder.item_of(partition, offsets))
     lengths = [len(part) // ROW.itemsize for part in parts]
     return History(
         rows=np.frombuffer(b"".join(parts), ROW),
@@ -154,6 +177,7 @@ def _history(
         newest_ms=np.array(newest_ms, np.int64),
         shop=np.concatenate(shop),
         items=items,
+        item=np.concatenate(item),
         currencies=currencies,
         outcomes=outcomes,
         spec=spec,

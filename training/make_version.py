@@ -12,16 +12,19 @@ import numpy.typing as npt
 from training import distributed
 from training.architecture import Architecture
 from training.calibrate import calibrate, calibrate_crossed, follow_level
+from training.candidates import Candidates
 from training.evaluate import evaluate
 from training.examples import Examples, examples_of
 from training.fallback_fit import fit_fallback
 from training.history import History, fold_log
 from training.labels import UNKNOWN
+from training.mix_items import mix
 from training.model import IntentModel
+from training.next_items import NextItems, count
 from training.read import LoggedEvent
 from training.run import Run
 from training.run_report import HeldOut, write_report
-from training.serving import Calibration, Candidates, ServingModel
+from training.serving import Calibration, ServingModel
 from training.train import Progress, Recipe, train
 from training.version import LoadedVersion, TrainingData, check_new, export_version, load_version
 from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS
@@ -133,6 +136,7 @@ def learn(
         crossed = [(trained(examples.select(part != k), f"without-{k}"), examples.select(part == k)) for k in range(_PARTS)]
         left_out = f"a part of 1 in {_PARTS} of the sessions, by a network that was trained on the others, before calibration"
         network, (judge, later), calibration = trained(examples), crossed[0], calibrate_crossed(crossed)
+        earlier = examples.select(part != 0)
     else:
         left_out = f"the last {1 - TRAINED_SHARE:.0%} of the sessions, before calibration on them"
         earlier, later = examples.split(TRAINED_SHARE)
@@ -140,7 +144,9 @@ def learn(
         calibration = calibrate(network, later, level=False)
     raw = ServingModel(judge, Calibration(), candidates)
     held_out = HeldOut(left_out, later, raw, ServingModel(judge, calibration, candidates))
-    model = ServingModel(network, follow_level(network, calibration, examples), candidates).eval()
+    mixed = mix(ServingModel(judge, calibration, candidates, NextItems().fitted_to(count(earlier, candidates))), later)
+    next_items = mixed.fitted_to(count(examples, candidates))
+    model = ServingModel(network, follow_level(network, calibration, examples), candidates, next_items).eval()
     return Learned(model, {"held_out": {"what": left_out, **evaluate(raw, later)}}, held_out)
 
 

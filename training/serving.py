@@ -1,20 +1,17 @@
 """The network as it is served: newest row only, calibrated, probabilities instead of logits. What is exported to ONNX."""
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from training.candidates import Candidates
 from training.model import Heads, IntentModel
+from training.next_items import NextItems
 from training.signature import TOP_ITEMS
 from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS
 from worker.contract.features import CODES, NUMBERS, TYPE_CODE, FeatureSpec, bucket
-
-#: Items that can be named: the most frequent ones of the training data.
-MAX_CANDIDATES = 1000
 
 #: Last position of each prefix band but the open one; each has corrections of its own.
 BAND_ENDS = (1.0, 2.0, 4.0, 8.0)
@@ -24,24 +21,6 @@ BANDS = BOUGHT + 1
 
 _SESSION = HORIZONS.index("session")
 _POSITION, _TYPE = NUMBERS.index("position"), CODES.index("type")
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Items that can be named as next ones, the most frequent first, with their numbers of events."""
-
-    ids: tuple[str, ...]
-    counts: tuple[int, ...]
-
-    @classmethod
-    def most_frequent(cls, items: Counter[str], limit: int = MAX_CANDIDATES) -> "Candidates":
-        """The `limit` most frequent items; among equals the smaller id, so that the choice is stable."""
-        best = sorted(items.items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
-        return cls(tuple(name for name, _ in best), tuple(count for _, count in best))
-
-    def merged(self, items: Counter[str], limit: int = MAX_CANDIDATES) -> "Candidates":
-        """The most frequent of these and of further events' items together."""
-        return self.most_frequent(Counter(dict(zip(self.ids, self.counts, strict=True))) + items, limit)
 
 
 class Probabilities(NamedTuple):
@@ -93,35 +72,46 @@ class ServingModel(nn.Module):
     """codes int32 [B, T, 6], numbers float32 [B, T, 18], length int32 [B, 1] -> `Probabilities` after the newest row."""
 
     item_bucket: Tensor
-    item_log_share: Tensor
+    item_share: Tensor
 
-    def __init__(self, network: IntentModel, calibration: Calibration, candidates: Candidates) -> None:
+    def __init__(
+        self, network: IntentModel, calibration: Calibration, candidates: Candidates, next_items: NextItems | None = None
+    ) -> None:
         super().__init__()
         self.network, self.calibration, self.candidates = network, calibration, candidates
+        self.next_items = next_items or NextItems()
         buckets, shares = _shares(candidates, network.spec)
         self.register_buffer("item_bucket", buckets, persistent=False)
-        self.register_buffer("item_log_share", shares, persistent=False)
+        self.register_buffer("item_share", shares, persistent=False)
 
     def forward(self, codes: Tensor, numbers: Tensor, length: Tensor) -> Probabilities:
         last = (length[:, 0] - 1).long()
-        newest = torch.arange(codes.shape[0], device=codes.device), last
-        return self.probabilities(self.network.newest(codes, numbers, last), bands_of(codes, numbers)[newest])
-
-    def probabilities(self, newest: Heads, band: Tensor) -> Probabilities:
-        """Logits of one row of each session ([B, ...]) as calibrated probabilities."""
-        link, churn, types = self.calibration.apply_to(newest, band)
+        session = torch.arange(codes.shape[0], device=codes.device)
+        newest = self.network.newest(codes, numbers, last)
+        link, churn, types = self.calibration.apply_to(newest, bands_of(codes, numbers)[session, last])
         within = cumulative(link)  # [B, 2, 5]
-        items = F.log_softmax(self.network.item_logits(newest.next_item) * self.calibration.item_scale, dim=-1)
-        named = items[:, self.item_bucket] + self.item_log_share  # [B, candidates]
-        best, index = torch.topk(named, TOP_ITEMS, dim=-1)
+        best, index = torch.topk(self.items(codes, session, last, newest.next_item), TOP_ITEMS, dim=-1)
         return Probabilities(
             purchase=within[:, 0],
             cart=within[:, 1],
             churn=torch.sigmoid(churn).unsqueeze(-1),
             next_type=torch.softmax(types, dim=-1),
             next_item_index=index,
-            next_item_p=torch.exp(best),
+            next_item_p=best.clamp(max=1.0),
         )
+
+    def items(self, codes: Tensor, session: Tensor, at: Tensor, query: Tensor) -> Tensor:
+        """Probabilities [n, candidates] of the item that follows row `at` int [n] of each `session` int [n] of codes [B, T, 6].
+
+        `query` [n, item_width] is what the network says there.
+        """
+        p: Tensor = self.next_items(codes, session, at, self.by_network(query))
+        return p
+
+    def by_network(self, query: Tensor) -> Tensor:
+        """[n, item_width] -> [n, candidates]: a bucket's probability goes to its candidates by their shares of its events."""
+        buckets = torch.softmax(self.network.item_logits(query) * self.calibration.item_scale, dim=-1)
+        return buckets[:, self.item_bucket] * self.item_share
 
 
 def bands_of(codes: Tensor, numbers: Tensor) -> Tensor:
@@ -147,12 +137,11 @@ def cumulative(link_logits: Tensor) -> Tensor:
 
 
 def _shares(candidates: Candidates, spec: FeatureSpec) -> tuple[Tensor, Tensor]:
-    """Each candidate's bucket and the log of its share of the bucket's events; padded to TOP_ITEMS with impossible ones."""
+    """Each candidate's bucket and its share of the bucket's events; padded to TOP_ITEMS with impossible ones."""
     buckets = [bucket("item", name, spec.item_buckets) for name in candidates.ids]
     totals: Counter[int] = Counter()
     for number, count in zip(buckets, candidates.counts, strict=True):
         totals[number] += count
     shares = [count / totals[number] for number, count in zip(buckets, candidates.counts, strict=True)]
     missing = max(TOP_ITEMS - len(buckets), 0)
-    log_share = torch.cat([torch.tensor(shares).log(), torch.full((missing,), -torch.inf)])
-    return torch.tensor(buckets + [0] * missing, dtype=torch.int64), log_share
+    return torch.tensor(buckets + [0] * missing, dtype=torch.int64), torch.tensor(shares + [0.0] * missing)

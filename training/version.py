@@ -12,10 +12,12 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 
 from training.architecture import Architecture
+from training.candidates import Candidates
 from training.export import export_onnx
 from training.golden import golden_of
 from training.model import IntentModel
-from training.serving import Calibration, Candidates, ServingModel
+from training.next_items import NextItems
+from training.serving import Calibration, ServingModel
 from worker.contract.session import SessionPolicy
 from worker.errors import ModelError
 from worker.scoring.fallback import FallbackScorer
@@ -79,8 +81,10 @@ class LoadedVersion:
                 candidates = json.loads((file.metadata() or {})[_CANDIDATES])
             network = IntentModel(self.manifest.spec, self.architecture)
             named = Candidates(tuple(candidates["ids"]), tuple(candidates["counts"]))
-            model = ServingModel(network, Calibration(), named)
-            model.load_state_dict(safetensors.torch.load_file(path))
+            weights = safetensors.torch.load_file(path)
+            rows = len(weights["next_items.item"])
+            model = ServingModel(network, Calibration(), named, NextItems(rows))
+            model.load_state_dict(weights)
         except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"{path}: cannot be loaded ({reason}); take another version or train anew") from error

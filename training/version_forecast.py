@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from training.candidates import Candidates
 from training.evaluate import Predictions
 from training.event_names import EventNames
 from training.forecast import Forecast
 from training.history import History
-from training.serving import Candidates
 from training.session_log import SessionLog
 from worker.contract.events import HAZARD_HEADS, HORIZONS
 

@@ -9,11 +9,12 @@ import torch
 from tests.unit.training.shop import on_one_partition, random_log
 from training.architecture import Architecture
 from training.calibrate import calibrate
+from training.candidates import Candidates
 from training.evaluate import evaluate, predict
 from training.examples import Examples, examples_of
 from training.history import fold_log
 from training.model import IntentModel
-from training.serving import BANDS, BOUGHT, Calibration, Candidates, ServingModel
+from training.serving import BANDS, BOUGHT, Calibration, ServingModel
 from training.train import Recipe, train
 from worker.contract.events import HORIZONS
 from worker.contract.features import CODES, TYPE_CODE, FeatureSpec

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from tests.unit.training.shop import on_one_partition, random_log
 from training.architecture import Architecture
+from training.candidates import Candidates
 from training.compare import Judgement, compare_versions
 from training.evaluate import predict
 from training.examples import examples_of
@@ -20,7 +21,7 @@ from training.make_version import make_version
 from training.model import IntentModel
 from training.read import EventFiles, logged, partition_of
 from training.score_file import score_file
-from training.serving import Calibration, Candidates, ServingModel
+from training.serving import Calibration, ServingModel
 from training.simulate import load_shop, simulate
 from training.train import Recipe
 from training.version import LoadedVersion

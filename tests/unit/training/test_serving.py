@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from training.architecture import Architecture
+from training.candidates import Candidates
 from training.export import export_onnx
 from training.golden import sample_inputs
 from training.graph import Graph
 from training.model import IntentModel
-from training.serving import BOUGHT, Calibration, Candidates, ServingModel, bands_of, cumulative
+from training.serving import BOUGHT, Calibration, ServingModel, bands_of, cumulative
 from training.train import tensors
 from training.version import LoadedVersion
 from worker.contract.features import CODES, NUMBERS, TYPE_CODE, FeatureSpec, ModelInputs, bucket
