@@ -21,7 +21,7 @@ _SPEC = FeatureSpec(window=8, item_buckets=2, category_buckets=512, brand_bucket
 def _shop(*sessions: str) -> Examples:
     """A session per word, an item per letter, each in a category of its own."""
     events = [
-        click(f"{v}-{k}", visitor_id=f"v{v}", event_time=1_767_571_200_000 + v * 100_000 + k * 1000, item_id=item, category=item)
+        click(f"{v}-{k}", 1_767_571_200_000 + v * 100_000 + k * 1000, f"v{v}", item=item)
         for v, word in enumerate(sessions)
         for k, item in enumerate(word)
     ]
