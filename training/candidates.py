@@ -9,8 +9,8 @@ from training.examples import Examples
 from training.history import Ints
 from training.labels import UNKNOWN
 
-#: Items that can be named: the most frequent ones of the training data.
-MAX_CANDIDATES = 20_000
+#: Items that can be named: the most frequent ones of the training data. Each costs time with every score.
+MAX_CANDIDATES = 4_000
 
 
 @dataclass(frozen=True)
