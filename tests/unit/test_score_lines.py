@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from worker.contract.clicks import clicks_of
 from worker.contract.codec import encode
-from worker.contract.events import EVENT_TYPES, HORIZONS, ScoreEvent
+from worker.contract.events import EVENT_TYPES, HORIZONS, ClickEvent, ScoreEvent
+from worker.contract.features import FeatureSpec
 from worker.scoring.base import Scores
 from worker.scoring.lines import Scored, score_lines
 
@@ -40,7 +42,13 @@ def test_lines_are_what_msgspec_writes(rows: list, with_items: bool, name: str, 
     event_ids, visitor_ids, offsets, sessions, positions, times, ages, hashes, chances, items = columns
     longs = [np.array(column, np.int64) for column in (offsets, positions, times, ages)]
     words = [np.array(column, np.uint64) for column in (sessions, hashes)]
-    scored = Scored(name + ":3:", longs[0], event_ids, visitor_ids, words[0], longs[1], longs[2], longs[3], words[1])
+    names = clicks_of(
+        [ClickEvent(event_id, 1, visitor_id, "view") for event_id, visitor_id in zip(event_ids, visitor_ids, strict=True)],
+        FeatureSpec(),
+    )
+    scored = Scored(
+        name + ":3:", longs[0], names.text, names.event_id, names.visitor_id, words[0], longs[1], longs[2], longs[3], words[1]
+    )
     scores = scores_of(chances, items if with_items else None)
     expected = []
     for event_id, visitor_id, offset, session, position, time_ms, age_ms, input_hash, some, likeliest in rows:
@@ -78,6 +86,12 @@ def test_lines_are_what_msgspec_writes(rows: list, with_items: bool, name: str, 
 @pytest.mark.parametrize("bad", [float("nan"), -0.001, 1.001, float("inf")])
 def test_what_is_no_probability_is_refused(bad: float) -> None:
     """A model gone wrong must not write numbers that look like scores."""
-    one, name = np.ones(1, np.int64), np.ones(1, np.uint64)
+    one, name, span = np.ones(1, np.int64), np.ones(1, np.uint64), np.zeros((1, 2), np.int64)
     with pytest.raises(ValueError, match="no probability"):
-        score_lines(Scored("", one, ["e"], ["v"], name, one, one, one, name), scores_of([[bad] * _WIDTH], None), "", 0, 0)
+        score_lines(
+            Scored("", one, np.zeros(2, np.uint8), span, span, name, one, one, one, name),
+            scores_of([[bad] * _WIDTH], None),
+            "",
+            0,
+            0,
+        )

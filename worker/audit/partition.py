@@ -13,6 +13,7 @@ from worker.audit.outcomes import OutcomeAudit
 from worker.audit.recompute import Sample
 from worker.audit.report import Report
 from worker.audit.said import Said
+from worker.contract.clicks import clicks_of
 from worker.contract.codec import decode
 from worker.contract.events import ClickEvent, InvalidRecord
 from worker.contract.features import FeatureSpec, ModelInputs
@@ -180,7 +181,7 @@ class PartitionAudit:
         self.report.checks["I2"].checked += int(scored.sum())
         if not self._whole:
             return
-        step = self._fold.fold(events, offsets, encode=self.sample.size > 0)
+        step = self._fold.fold(clicks_of(events, self._fold.spec), offsets, encode=self.sample.size > 0)
         self._check_definition(events, offsets, step)
         changed = np.zeros(len(events), bool)
         changed[step.at] = True

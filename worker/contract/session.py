@@ -64,9 +64,9 @@ class Arrival(NamedTuple):
     remote: bool = False
 
 
-def session_number(first: ClickEvent, offset: int | None) -> int:
+def session_number(visitor_id: str, began_ms: int, offset: int | None) -> int:
     """The id of the session that an event begins, as a number. `offset` is that of a remote event, else None."""
-    text = f"{first.visitor_id}|{first.event_time}"
+    text = f"{visitor_id}|{began_ms}"
     return hash64("session", text if offset is None else f"{text}|{offset}")
 
 
@@ -109,9 +109,10 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
 
     def _begin(self, arrival: Arrival, spec: FeatureSpec) -> "Session":
         start_ms = arrival.event.event_time
+        number = session_number(self.visitor_id, start_ms, arrival.offset if arrival.remote else None)
         fresh = Session(
             visitor_id=self.visitor_id,
-            session_id=f"{session_number(arrival.event, arrival.offset if arrival.remote else None):016x}",
+            session_id=f"{number:016x}",
             started_ms=start_ms,
             last_ms=start_ms,
             previous_end_ms=self.last_ms if self.position else None,

@@ -9,9 +9,10 @@ from unittest.mock import patch
 from tests.faults.broker import Entry, Log
 from worker import pipeline
 from worker.contract import kernel
+from worker.contract.clicks import Clicks
 from worker.contract.counters import Counters
 from worker.contract.features import ROW
-from worker.contract.slab import Slab
+from worker.contract.slab import Slab, Step
 from worker.pipeline import FoldedBatch
 from worker.store import Change, PartitionState
 
@@ -128,14 +129,14 @@ def counter_blocks_not_whole() -> Iterator[None]:
 @contextmanager
 def duplicates_not_detected() -> Iterator[None]:
     """An event that comes twice counts twice."""
-    hashes = kernel.hash_events
+    fold = Slab.fold
     never = itertools.count()
 
-    def other(batch: Any, event_hash: Any) -> None:
-        hashes(batch, event_hash)
-        event_hash[:] = [next(never) for _ in event_hash]
+    def other(self: Slab, clicks: Clicks, *rest: Any, **named: Any) -> Step:
+        clicks.event_hash[:] = [next(never) for _ in clicks.event_hash]
+        return fold(self, clicks, *rest, **named)
 
-    with patch.object(kernel, "hash_events", other):
+    with patch.object(Slab, "fold", other):
         yield
 
 
