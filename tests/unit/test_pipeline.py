@@ -42,7 +42,7 @@ async def test_a_large_batch_is_scored_in_parts() -> None:
     whole = score_records(batch, HashScorer().score(batch.inputs), settings, _NOW_MS)
     scorer, nobody = _Noting(), Any
     state = PartitionState(SPEC, FORGETFUL)
-    steps = _Steps(settings, 0, state, nobody, scorer, nobody, asyncio.Semaphore(2), lambda: _NOW_MS)  # type: ignore[arg-type]
+    steps = _Steps(settings, 0, state, nobody, scorer, nobody, nobody, asyncio.Semaphore(2), lambda: _NOW_MS)  # type: ignore[arg-type]
     scored = await steps.score(batch)
     assert scorer.sizes == [256, 256, 88]
     assert scored.paths == [("model", 256), ("fallback", 256), ("model", 88)]
@@ -57,7 +57,7 @@ async def test_a_batch_without_events_asks_nobody() -> None:
     broken = [record_of(b"{") for _ in range(3)]
     batch = fold_batch(PartitionState(SPEC, FORGETFUL), broken, 0)
     scorer = _Noting()
-    steps = _Steps(Settings(), 0, PartitionState(SPEC, FORGETFUL), Any, scorer, Any, asyncio.Semaphore(2), lambda: 0)  # type: ignore[arg-type]
+    steps = _Steps(Settings(), 0, PartitionState(SPEC, FORGETFUL), Any, scorer, Any, Any, asyncio.Semaphore(2), lambda: 0)  # type: ignore[arg-type]
     scored = await steps.score(batch)
     assert (scorer.sizes, scored.scores, scored.paths, len(scored.dead)) == ([], [], [], 3)
 

@@ -28,12 +28,16 @@ _LINE_BREAK = 10
 #: Most characters of a number, a hash, and true or false.
 _NUMBER, _HASH, _BOOL = 19, 16, 5
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
+_REVISION = np.frombuffer(b":r", np.uint8)  # between the event's place and the revision's number
 _TRUE, _FALSE = np.frombuffer(b"true", np.uint8), np.frombuffer(b"false", np.uint8)
 _encoder = msgspec.json.Encoder()
 
 
 class Scored(NamedTuple):
-    """What B scores are about. `place` is the events' topic and partition as in a score id; sessions and hashes are numbers."""
+    """What B scores are about. `place` is the events' topic and partition as in a score id; sessions and hashes are numbers.
+
+    `revisions` has the number of each score made anew after a late event, 0 for an event's first score.
+    """
 
     place: str
     offsets: Longs  # [B]
@@ -44,6 +48,7 @@ class Scored(NamedTuple):
     event_times_ms: Longs  # [B]
     ages_ms: Longs  # [B]
     input_hashes: Words  # [B]
+    revisions: Longs  # [B]
 
 
 def score_lines(scored: Scored, scores: Scores, model: str, now_ms: int, deadline_ms: float) -> list[bytes]:
@@ -57,9 +62,14 @@ def score_lines(scored: Scored, scores: Scores, model: str, now_ms: int, deadlin
     between = _between(scored.place, model, scores, now_ms)
     ends = np.cumsum([len(text) for text in between])
     count = len(scored.offsets)
-    room = count * (int(ends[-1]) + 4 * _NUMBER + _BOOL + 2 * _HASH + len(_TEMPLATE)) + len(ids) + len(visitors) + len(items)
+    room = (
+        count * (int(ends[-1]) + 5 * _NUMBER + len(_REVISION) + _BOOL + 2 * _HASH + len(_TEMPLATE))
+        + len(ids)
+        + len(visitors)
+        + len(items)
+    )
     lines, line_ends = np.empty(room, np.uint8), np.empty(count, np.int64)
-    numbers = np.stack([scored.offsets, scored.positions, scored.event_times_ms, scored.ages_ms], axis=1)
+    numbers = np.stack([scored.offsets, scored.positions, scored.event_times_ms, scored.ages_ms, scored.revisions], axis=1)
     _write(
         np.frombuffer(b"".join(between), np.uint8), ends, numbers, scored.ages_ms <= deadline_ms,
         scored.sessions, scored.input_hashes, ids, visitors, items, millionths.astype(np.uint32), lines, line_ends,
@@ -71,9 +81,10 @@ def score_lines(scored: Scored, scores: Scores, model: str, now_ms: int, deadlin
 def warm_up() -> None:
     """Compile, or load from disk where that was done before."""
     number, name = np.ones(1, np.int64), np.ones(1, np.uint64)
+    scored = Scored("", number, ["e"], ["v"], name, number, number, number, name, number)
     horizons, types = (np.zeros((1, len(names)), np.float32) for names in (HORIZONS, EVENT_TYPES))
     scores = Scores(horizons, horizons, np.zeros(1, np.float32), types, None, "1", "model")
-    score_lines(Scored("", number, ["e"], ["v"], name, number, number, number, name), scores, "", 0, 0)
+    score_lines(scored, scores, "", 0, 0)
 
 
 def _texts(values: Sequence[Any]) -> Bytes:
@@ -124,7 +135,7 @@ _DIGITS = np.array([list(f"{number:03}".encode()) for number in range(1000)], np
 def _write(
     between: Bytes,
     ends: Longs,
-    numbers: Longs,  # [B, 4] offset, position, event time, age
+    numbers: Longs,  # [B, 5] offset, position, event time, age, revision
     met: npt.NDArray[np.bool_],
     sessions: Words,
     hashes: Words,
@@ -140,6 +151,9 @@ def _write(
     for i in range(len(numbers)):
         at = _copy(lines, at, between, 0, ends[0])
         at = _integer(lines, at, numbers[i, 0])
+        if numbers[i, 4]:
+            at = _copy(lines, at, _REVISION, 0, len(_REVISION))
+            at = _integer(lines, at, numbers[i, 4])
         at = _copy(lines, at, between, ends[0], ends[1])
         at, event = _line(lines, at, event_ids, event)
         at = _copy(lines, at, between, ends[1], ends[2])
