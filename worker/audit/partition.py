@@ -246,7 +246,8 @@ class PartitionAudit:
             return
         self.report.checks["I2"].checked += 1
         self.report.checks["I3"].checked += 1
-        if wrong := difference(claim, revision, self.said.who(offset)):
+        who = self.said.who(offset) if self._copies(offset) else claim.who  # without a first score that one is the finding
+        if wrong := difference(claim, revision, who):
             self._fail(revision.cause, "I3", f"score {name}: {wrong}")
         self.sample.offer(offset, self.said.maker_names[claim.maker], lambda: encode_rows([revision.window]), number)
 
