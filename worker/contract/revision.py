@@ -69,4 +69,4 @@ def _last_moved(session: Session, spec: FeatureSpec) -> int:
     offsets = np.frombuffer(session.rows, ROW)["offset"]
     if session.position == len(offsets):
         return -1
-    return int(np.sort(offsets)[spec.window - spec.window // 2])
+    return int(np.sort(offsets)[: spec.window - spec.window // 2 + 1][-1])
