@@ -24,11 +24,13 @@ from worker.contract import slab
 from worker.contract.clicks import Clicks, read
 from worker.contract.events import InvalidRecord
 from worker.contract.features import FeatureSpec, ModelInputs, padded_steps
+from worker.contract.revision import Revision
 from worker.contract.slab import Step
 from worker.dead import dead_letter
 from worker.delivery import Delivery
 from worker.lane import Lane
 from worker.owner import Owner
+from worker.revise import ClickLog, revised_parts, revised_records
 from worker.scoring import lines
 from worker.scoring.base import Path, Scores
 from worker.scoring.lines import Scored, score_lines
@@ -70,6 +72,7 @@ class FoldedBatch(NamedTuple):
     inputs: ModelInputs | None  # None when B is 0
     dead: list[Record]
     changes: list[Change]
+    revisions: list[Revision]  # earlier events to score anew, for the late ones among the B
 
     def parts(self, most: int) -> Iterator["FoldedBatch"]:
         """The events to score in parts of at most so many."""
@@ -95,8 +98,8 @@ class ScoredBatch(NamedTuple):
     """A batch ready to be published."""
 
     next_offset: int
-    scores: list[Record]
-    paths: list[tuple[Path, int]]  # how many scores came by which
+    scores: list[Record]  # of the events, and behind them those of earlier events that were scored anew
+    paths: list[tuple[Path, int]]  # how many of the events' scores came by which
     timestamps_ms: npt.NDArray[np.int64]  # of the records that were scored
     dead: list[Record]
     changes: list[Change]
@@ -128,6 +131,7 @@ def fold_batch(state: PartitionState, records: list[ConsumerRecord], max_future_
         step.inputs,
         dead,
         state.changes(next_offset),
+        step.revisions,
     )
 
 
@@ -148,6 +152,7 @@ def score_records(batch: FoldedBatch, scores: Scores, settings: Settings, now_ms
         # Age by the record's own timestamp: event time may run faster than the clock.
         np.maximum(now_ms - batch.timestamps_ms, 0),
         batch.input_hashes,
+        np.zeros(len(batch.records), np.int64),
     )
     values = score_lines(scored, scores, settings.model.name, now_ms, settings.scoring.deadline_ms)
     return [(record.key, value, _NO_HEADERS) for record, value in zip(batch.records, values, strict=True)]
@@ -177,6 +182,7 @@ class Pipeline:
         scorer: Scorer,
         delivery: Delivery,
         source: Source,
+        clicks: ClickLog,
         failed: "asyncio.Future[None]",
         clock: Callable[[], int] = wall_ms,
     ) -> None:
@@ -185,6 +191,7 @@ class Pipeline:
         self._scorer = scorer
         self._delivery = delivery
         self._source = source
+        self._clicks = clicks
         self._failed = failed
         self._clock = clock
         self._room = asyncio.Event()
@@ -257,7 +264,15 @@ class Pipeline:
 
     def _lane(self, tp: TopicPartition, state: PartitionState) -> Lane[FoldedBatch, ScoredBatch]:
         steps = _Steps(
-            self._settings, tp.partition, state, self._owners[tp], self._scorer, self._delivery, self._scoring, self._clock
+            self._settings,
+            tp.partition,
+            state,
+            self._owners[tp],
+            self._scorer,
+            self._delivery,
+            self._clicks,
+            self._scoring,
+            self._clock,
         )
         return Lane(tp, state.next_offset, steps, self._fail, self._room)
 
@@ -283,6 +298,7 @@ class _Steps:
         owner: Owner,
         scorer: Scorer,
         delivery: Delivery,
+        clicks: ClickLog,
         scoring: asyncio.Semaphore,
         clock: Callable[[], int],
     ) -> None:
@@ -292,6 +308,7 @@ class _Steps:
         self._owner = owner
         self._scorer = scorer
         self._delivery = delivery
+        self._clicks = clicks
         self._scoring = scoring
         self._clock = clock
         self._max_future_ms = int(settings.session.max_future_s * 1000)
@@ -309,12 +326,27 @@ class _Steps:
         paths: list[tuple[Path, int]] = []
         for part in batch.parts(_SCORED_AT_ONCE):
             assert part.inputs is not None
-            async with self._scoring:
-                with metrics.stage.labels("score").time():
-                    answer = await self._scorer.score(part.inputs)
+            answer = await self._ask(part.inputs)
             paths.append((answer.path, len(part.records)))
             scores += score_records(part, answer, self._settings, self._clock())
+        if batch.revisions:
+            scores += await self._score_anew(batch)
         return ScoredBatch(batch.next_offset, scores, paths, batch.timestamps_ms, batch.dead, batch.changes)
+
+    async def _score_anew(self, batch: FoldedBatch) -> list[Record]:
+        """Scores of events that stand behind the batch's late ones. They follow on those of the batch, which is their order."""
+        records: list[Record] = []
+        event_ids = await self._clicks.event_ids(self._partition, {revision.offset for revision in batch.revisions})
+        for part in revised_parts(batch, event_ids, _SCORED_AT_ONCE):
+            answer = await self._ask(part.inputs)
+            metrics.revisions.labels(answer.path).inc(len(part.revisions))
+            records += revised_records(part, answer, self._partition, self._settings, self._clock())
+        return records
+
+    async def _ask(self, inputs: ModelInputs) -> Scores:
+        async with self._scoring:
+            with metrics.stage.labels("score").time():
+                return await self._scorer.score(inputs)
 
     async def publish(self, batches: Sequence[ScoredBatch]) -> None:
         for some in _fitting(batches):

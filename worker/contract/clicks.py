@@ -98,6 +98,14 @@ def read(
     return Read(clicks.at(at), at, invalid)
 
 
+def in_quotes(texts: Sequence[str]) -> tuple[npt.NDArray[np.uint8], Longs]:
+    """Texts as JSON has them, one after the other, and where each is without its quotes: [B, 2]."""
+    quoted = [_encoder.encode(text) for text in texts]
+    ends = np.cumsum([len(text) for text in quoted], dtype=np.int64)
+    starts = ends - np.array([len(text) for text in quoted], np.int64)
+    return np.frombuffer(b"".join(quoted), np.uint8), np.stack([starts + 1, ends - 1], axis=1)
+
+
 class _Columns:
     """Columns to be filled in, by `scan` from a text or event by event."""
 

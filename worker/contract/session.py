@@ -129,16 +129,18 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
         row = self._row(arrival, arrival.event.event_time - self.last_ms, rows, counts)
         return self._with(window.extended(rows, row), arrival.event, counts)
 
-    def _repair(self, arrival: Arrival, spec: FeatureSpec) -> "Session":
-        """Put a late event in its place."""
+    def repaired(self, arrival: Arrival, spec: FeatureSpec) -> tuple[bytes, int]:
+        """The window with a late event in its place, and which row that is. It may be one row longer than the model sees."""
         event_time = arrival.event.event_time
         place = int(np.searchsorted(np.frombuffer(self.rows, ROW)["event_time"], event_time, side="right"))
-        counts = self._counts_at(event_time, spec)
-        row = self._row(arrival, 0, self.rows[: place * ROW_BYTES], counts)
-        rows = window.repaired(self.rows, row, place, min(self.started_ms, event_time), self.position + 1)
+        row = self._row(arrival, 0, self.rows[: place * ROW_BYTES], self._counts_at(event_time, spec))
+        return window.repaired(self.rows, row, place, min(self.started_ms, event_time), self.position + 1), place
+
+    def _repair(self, arrival: Arrival, spec: FeatureSpec) -> "Session":
+        rows, _ = self.repaired(arrival, spec)
         if len(rows) > spec.window * ROW_BYTES:
             rows = window.halved(rows, spec.window)
-        return self._with(rows, arrival.event, counts)
+        return self._with(rows, arrival.event, self._counts_at(arrival.event.event_time, spec))
 
     def _row(self, arrival: Arrival, gap_ms: int, earlier: bytes, counts: Counts) -> bytes:
         """The event's row, still without its chain hash, as the next after the `earlier` ones."""

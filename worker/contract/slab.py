@@ -28,6 +28,7 @@ from worker.contract.packed import (
     unpack,
     visitor_of,
 )
+from worker.contract.revision import Revision, revisions
 from worker.contract.session import Arrival, Outcome, Session, SessionPolicy, session_number
 
 Longs = npt.NDArray[np.int64]
@@ -56,6 +57,7 @@ class Step(NamedTuple):
     position: npt.NDArray[np.int64]  # [C]
     chain: npt.NDArray[np.uint64]  # [C]
     inputs: ModelInputs | None  # of C windows; None when C is 0 or nobody asked
+    revisions: list[Revision]  # other events, to be scored anew for the late ones among the B, in the order of these
 
     def outcomes(self) -> dict[Outcome, int]:
         """How many events did what."""
@@ -120,13 +122,14 @@ class Slab:
         newest_ms = np.maximum.accumulate(np.maximum(batch.time_ms, self.newest_ms))
         remote = batch.time_ms + self.policy.forget_ms <= newest_ms
         at = changed = 0
+        anew: list[Revision] = []
         while True:
             at, changed = kernel.fold(at, batch, folded, self._memory(), self._rules, out, changed)
             self._name_sessions(batch, remote, folded)
             if at == size:
                 break
             if folded.outcome[at] == LATE:
-                self._fold_late(at, clicks.event(at), batch, folded)
+                anew += self._fold_late(at, clicks.event(at), batch, folded)
                 if encode:
                     head = self._heads[batch.slot[at]]
                     kernel.write_window(head["home"], head["length"], self._memory(), out, changed)
@@ -140,7 +143,7 @@ class Slab:
         if encode and changed:
             steps = padded_steps(int(inputs.length[:changed].max()))
             seen = ModelInputs(inputs.codes[:changed, :steps], inputs.numbers[:changed, :steps], inputs.length[:changed])
-        return Step(folded.outcome, done, folded.session[done], folded.position[done], folded.chain[done], seen)
+        return Step(folded.outcome, done, folded.session[done], folded.position[done], folded.chain[done], seen, anew)
 
     @property
     def newest_ms(self) -> int:
@@ -276,17 +279,20 @@ class Slab:
         folded.session[unnamed] = ids[folded.opened[unnamed]]
         folded.opened[unnamed] = -1
 
-    def _fold_late(self, at: int, event: ClickEvent, batch: kernel.Batch, folded: kernel.Folded) -> None:
+    def _fold_late(self, at: int, event: ClickEvent, batch: kernel.Batch, folded: kernel.Folded) -> list[Revision]:
+        """Fold a late event; returns which others are to be scored anew."""
         slot = int(batch.slot[at])
         codes = tuple(batch.codes[at].tolist())
         shared = self.counters.read(codes, event.event_time)
         arrival = Arrival(event, int(batch.event_hash[at]), int(batch.offset[at]), codes, shared)  # begins no session
-        session, _ = self._read(event.visitor_id, slot).append(arrival, self.spec, self.policy)
+        before = self._read(event.visitor_id, slot)
+        session, _ = before.append(arrival, self.spec, self.policy)
         self.counters.add(event, codes)
         self._write(slot, session, self.newest_ms)
         head = self._heads[slot]
         folded.position[at], folded.session[at], folded.opened[at] = head["position"], head["session"], -1
         folded.chain[at] = self._words[head["home"] + head["length"] - 1, kernel.CHAIN]
+        return revisions(before, arrival, session, self.spec)
 
     def _read(self, visitor: str, slot: int) -> Session:
         head = self._heads[slot]

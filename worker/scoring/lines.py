@@ -13,10 +13,9 @@ import numpy.typing as npt
 from msgspec import Raw
 from numba import njit
 
-from worker.contract.clicks import clicks_of
+from worker.contract.clicks import in_quotes
 from worker.contract.codec import encode
-from worker.contract.events import EVENT_TYPES, HORIZONS, ClickEvent, ScoreEvent
-from worker.contract.features import FeatureSpec
+from worker.contract.events import EVENT_TYPES, HORIZONS, ScoreEvent
 from worker.scoring.base import Scores
 
 Bytes = npt.NDArray[np.uint8]
@@ -29,12 +28,16 @@ _LINE_BREAK = 10
 #: Most characters of a number, a hash, and true or false.
 _NUMBER, _HASH, _BOOL = 19, 16, 5
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
+_REVISION = np.frombuffer(b":r", np.uint8)  # between the event's place and the revision's number
 _TRUE, _FALSE = np.frombuffer(b"true", np.uint8), np.frombuffer(b"false", np.uint8)
 _encoder = msgspec.json.Encoder()
 
 
 class Scored(NamedTuple):
-    """What B scores are about. `place` is the events' topic and partition as in a score id; sessions and hashes are numbers."""
+    """What B scores are about. `place` is the events' topic and partition as in a score id; sessions and hashes are numbers.
+
+    `revisions` has the number of each score made anew after a late event, 0 for an event's first score.
+    """
 
     place: str
     offsets: Longs  # [B]
@@ -46,6 +49,7 @@ class Scored(NamedTuple):
     event_times_ms: Longs  # [B]
     ages_ms: Longs  # [B]
     input_hashes: Words  # [B]
+    revisions: Longs  # [B]
 
 
 def score_lines(scored: Scored, scores: Scores, model: str, now_ms: int, deadline_ms: float) -> list[bytes]:
@@ -60,9 +64,10 @@ def score_lines(scored: Scored, scores: Scores, model: str, now_ms: int, deadlin
     ends = np.cumsum([len(text) for text in between])
     count = len(scored.offsets)
     names = int(sum(np.diff(spans).sum() for spans in (scored.event_ids, scored.visitor_ids)))
-    room = count * (int(ends[-1]) + 4 * _NUMBER + _BOOL + 2 * _HASH + len(_TEMPLATE)) + names + len(items)
+    rest = 5 * _NUMBER + len(_REVISION) + _BOOL + 2 * _HASH + len(_TEMPLATE)
+    room = count * (int(ends[-1]) + rest) + names + len(items)
     lines, line_ends = np.empty(room, np.uint8), np.empty(count, np.int64)
-    numbers = np.stack([scored.offsets, scored.positions, scored.event_times_ms, scored.ages_ms], axis=1)
+    numbers = np.stack([scored.offsets, scored.positions, scored.event_times_ms, scored.ages_ms, scored.revisions], axis=1)
     _write(
         np.frombuffer(b"".join(between), np.uint8), ends, numbers, scored.ages_ms <= deadline_ms,
         scored.sessions, scored.input_hashes, scored.text, scored.event_ids, scored.visitor_ids, items,
@@ -75,10 +80,10 @@ def score_lines(scored: Scored, scores: Scores, model: str, now_ms: int, deadlin
 def warm_up() -> None:
     """Compile, or load from disk where that was done before."""
     number, name = np.ones(1, np.int64), np.ones(1, np.uint64)
+    text, span = in_quotes(["id"])
+    scored = Scored("", number, text, span, span, name, number, number, number, name, number)
     horizons, types = (np.zeros((1, len(names)), np.float32) for names in (HORIZONS, EVENT_TYPES))
     scores = Scores(horizons, horizons, np.zeros(1, np.float32), types, None, "1", "model")
-    names = clicks_of([ClickEvent("e", 1, "v", "view")], FeatureSpec())
-    scored = Scored("", number, names.text, names.event_id, names.visitor_id, name, number, number, number, name)
     score_lines(scored, scores, "", 0, 0)
 
 
@@ -125,7 +130,7 @@ _DIGITS = np.array([list(f"{number:03}".encode()) for number in range(1000)], np
 def _write(
     between: Bytes,
     ends: Longs,
-    numbers: Longs,  # [B, 4] offset, position, event time, age
+    numbers: Longs,  # [B, 5] offset, position, event time, age, revision
     met: npt.NDArray[np.bool_],
     sessions: Words,
     hashes: Words,
@@ -142,6 +147,9 @@ def _write(
     for i in range(len(numbers)):
         at = _copy(lines, at, between, 0, ends[0])
         at = _integer(lines, at, numbers[i, 0])
+        if numbers[i, 4]:
+            at = _copy(lines, at, _REVISION, 0, len(_REVISION))
+            at = _integer(lines, at, numbers[i, 4])
         at = _copy(lines, at, between, ends[0], ends[1])
         at = _copy(lines, at, text, event_ids[i, 0], event_ids[i, 1])
         at = _copy(lines, at, between, ends[1], ends[2])

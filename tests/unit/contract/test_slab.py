@@ -23,9 +23,10 @@ def by_batches(slab: Slab, log: list[ClickEvent], ends: set[int]) -> None:
         step = fold_events(slab, events, offsets)
         expected = [fold.apply(event, offset) for event, offset in zip(events, offsets, strict=True)]
         start = end
-        assert [tuple(Outcome)[code] for code in step.outcome] == [outcome for _, outcome in expected]
-        changed = [session for session, outcome in expected if outcome.changed]
-        assert step.at.tolist() == [number for number, (_, outcome) in enumerate(expected) if outcome.changed]
+        assert [tuple(Outcome)[code] for code in step.outcome] == [outcome for _, outcome, _ in expected]
+        assert step.revisions == [revision for one in expected for revision in one.revisions]
+        changed = [session for session, outcome, _ in expected if outcome.changed]
+        assert step.at.tolist() == [number for number, (_, outcome, _) in enumerate(expected) if outcome.changed]
         assert [f"{one:016x}" for one in step.session.tolist()] == [one.session_id for one in changed]
         assert step.position.tolist() == [one.position for one in changed]
         assert [f"{one:016x}" for one in step.chain.tolist()] == [one.input_hash for one in changed]
@@ -121,8 +122,10 @@ def test_expiring_changes_nothing_but_memory(log: list[ClickEvent], ends: set[in
     for end in sorted(end for end in {*ends, len(log)} if end <= len(log)):
         step = fold_events(slab, log[start:end], range(start, end))
         expected = [fold.apply(event, offset) for offset, event in enumerate(log[start:end], start)]
-        assert [tuple(Outcome)[code] for code in step.outcome] == [outcome for _, outcome in expected]
-        assert [f"{one:016x}" for one in step.chain.tolist()] == [one.input_hash for one, outcome in expected if outcome.changed]
+        assert [tuple(Outcome)[code] for code in step.outcome] == [outcome for _, outcome, _ in expected]
+        assert [f"{one:016x}" for one in step.chain.tolist()] == [
+            one.input_hash for one, outcome, _ in expected if outcome.changed
+        ]
         start = end
         while slab.expire(most=1):
             pass
