@@ -4,10 +4,13 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
+from worker.contract.clicks import clicks_of
 from worker.contract.events import ClickEvent
 from worker.contract.features import FeatureSpec
 from worker.contract.fold import Fold, Step
 from worker.contract.session import SessionPolicy
+from worker.contract.slab import Slab
+from worker.contract.slab import Step as SlabStep
 
 START_MS = 1_700_000_000_000
 #: Few buckets, so that ids share them; a window that fills after a few events.
@@ -65,3 +68,8 @@ def folded(events: Sequence[ClickEvent], spec: FeatureSpec = SPEC, policy: Sessi
     """The fold after the events, whose offsets are their places in the log, and what each did."""
     fold = Fold(spec, policy)
     return fold, [fold.apply(event, offset) for offset, event in enumerate(events)]
+
+
+def fold_events(slab: Slab, events: Sequence[ClickEvent], offsets: Sequence[int], encode: bool = True) -> SlabStep:
+    """Fold events into a slab."""
+    return slab.fold(clicks_of(events, slab.spec), offsets, encode)

@@ -69,7 +69,7 @@ def fold_log(events: Iterable[LoggedEvent], spec: FeatureSpec, policy: SessionPo
             continue
         fold = folds[partition]
         before = fold.sessions.get(event.visitor_id)
-        session, outcome = fold.apply(event, offset)
+        session, outcome, _ = fold.apply(event, offset)
         newest[partition] = max(newest[partition], event.event_time)
         outcomes[outcome] += 1
         if not outcome.changed:

@@ -16,6 +16,7 @@ from worker.http import process_routes, serve
 from worker.lag import LagMetrics, watch_lag
 from worker.loop_lag import watch_loop
 from worker.pipeline import Pipeline, warm_up
+from worker.revise import KafkaClicks
 from worker.scoring.breaker import Breaker
 from worker.scoring.guarded import GuardedScorer
 from worker.scoring.triton import TritonScorer
@@ -43,7 +44,9 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
         delivery = await _delivery(settings, parts)
         follower, scorer = await _scorer(settings, parts)
         _check_spec(settings, follower.spec)
-        pipeline = Pipeline(settings, follower.spec, scorer, delivery, KafkaSource(settings), failed)
+        clicks = KafkaClicks(settings)
+        parts.push_async_callback(clicks.close)
+        pipeline = Pipeline(settings, follower.spec, scorer, delivery, KafkaSource(settings), clicks, failed)
         parts.push_async_callback(pipeline.close)
         if settings.metrics.port:
             server = await serve(settings.metrics.host, settings.metrics.port, process_routes(ready))

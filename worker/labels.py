@@ -13,6 +13,7 @@ Definitions, all in event time of the shop:
  - A horizon that had matured before the score's own event arrived is *censored*: its label cannot be known in fairness.
    So is one whose clicks were already deleted from the topic.
  - An event id counts once for a visitor.
+ - Outcomes are about an event's first score, which is what could be acted on. One made anew after a late event has none.
 
 What is kept: events of the last 7 days plus grace of event time, and whatever scores to come may still need. Scores may come
 out of order (after a crash, or from a worker that was paused) by `COPY_REACH` offsets; what comes later than that is a copy.
@@ -25,7 +26,7 @@ from typing import Literal, cast
 
 import msgspec
 
-from worker.contract.events import HAZARD_HEADS, HORIZONS, ClickEvent, OutcomeEvent, ScoreEvent
+from worker.contract.events import HAZARD_HEADS, HORIZONS, ClickEvent, OutcomeEvent, ScoreEvent, revision_of
 from worker.contract.session import SessionPolicy
 from worker.visitor_log import SessionRest, VisitorLog
 
@@ -152,11 +153,13 @@ class OutcomeJoin:
             self._notes.append((offset, self._newest_ms))
 
     def add_score(self, score: ScoreEvent, place: int) -> None:
-        """Take the score at offset `place` of the score topic. Copies are left out.
+        """Take the score at offset `place` of the score topic. Copies and revisions are left out.
 
         Raises ValueError when the score's id names no offset, or a head or horizon is missing.
         """
         self._next_score = place + 1
+        if revision_of(score.score_id)[1]:
+            return
         pending = _pending(score, place)
         offset = pending.offset
         if offset in self._scored or offset <= self._frontier - COPY_REACH:

@@ -29,6 +29,9 @@ _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
 
 events = Counter("inkling_events", "Records taken from the clicks topic.", ["partition"])
 scores = Counter("inkling_scores", "Scores confirmed by Kafka.", ["path"])
+revisions = Counter(
+    "inkling_revisions", "Scores made anew after a late event; gone are those whose click has left its topic.", ["result"]
+)
 dead_letters = Counter("inkling_dead_letters", "Records that are no events.", ["reason"])
 dropped = Counter("inkling_dropped", "Events left out by policy.", ["reason"])
 outcomes = Counter("inkling_session_outcomes", "What events did to their sessions.", ["outcome"])
@@ -67,3 +70,5 @@ for _reason in Reason:
     dead_letters.labels(_reason.value)
 for _path in ("model", "fallback"):
     scores.labels(_path)
+for _result in ("model", "fallback", "gone"):
+    revisions.labels(_result)

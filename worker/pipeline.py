@@ -8,6 +8,7 @@ wait to be published go out together. A large batch is scored in parts. Order wi
 
 import asyncio
 import itertools
+import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -20,14 +21,16 @@ from structlog import get_logger
 
 from worker import __version__, metrics
 from worker.contract import slab
-from worker.contract.codec import decode
-from worker.contract.events import ClickEvent, InvalidRecord
+from worker.contract.clicks import Clicks, read
+from worker.contract.events import InvalidRecord
 from worker.contract.features import FeatureSpec, ModelInputs, padded_steps
+from worker.contract.revision import Revision
 from worker.contract.slab import Step
 from worker.dead import dead_letter
 from worker.delivery import Delivery
 from worker.lane import Lane
 from worker.owner import Owner
+from worker.revise import ClickLog, revised_parts, revised_records
 from worker.scoring import lines
 from worker.scoring.base import Path, Scores
 from worker.scoring.lines import Scored, score_lines
@@ -38,6 +41,8 @@ from worker.store import Change, PartitionState, Source, restore
 log = get_logger()
 
 _ROOM_WAIT_S = 0.05
+#: What is looked at of each record.
+_FIELDS = operator.attrgetter("value", "key", "offset", "timestamp")
 _NO_HEADERS: list[tuple[str, bytes | None]] = []
 #: Events that the scorer is asked for at once: what its deadline and the model server's batches are chosen for.
 _SCORED_AT_ONCE = 256
@@ -57,7 +62,7 @@ class FoldedBatch(NamedTuple):
     """A batch after decode, fold and encode: B events to score, dead letters, and the state to keep."""
 
     next_offset: int
-    events: list[ClickEvent]  # [B]
+    clicks: Clicks  # [B]
     records: list[ConsumerRecord]  # [B]
     offsets: npt.NDArray[np.int64]  # [B]
     timestamps_ms: npt.NDArray[np.int64]  # [B] of the records
@@ -67,17 +72,18 @@ class FoldedBatch(NamedTuple):
     inputs: ModelInputs | None  # None when B is 0
     dead: list[Record]
     changes: list[Change]
+    revisions: list[Revision]  # earlier events to score anew, for the late ones among the B
 
     def parts(self, most: int) -> Iterator["FoldedBatch"]:
         """The events to score in parts of at most so many."""
-        if self.inputs is None or len(self.events) <= most:
+        if self.inputs is None or len(self.records) <= most:
             yield from () if self.inputs is None else (self,)
             return
-        for start in range(0, len(self.events), most):
+        for start in range(0, len(self.records), most):
             rows = slice(start, start + most)
             steps = padded_steps(int(self.inputs.length[rows].max()))
             yield self._replace(
-                events=self.events[rows],
+                clicks=self.clicks.at(np.arange(len(self.records))[rows]),
                 records=self.records[rows],
                 offsets=self.offsets[rows],
                 timestamps_ms=self.timestamps_ms[rows],
@@ -92,8 +98,8 @@ class ScoredBatch(NamedTuple):
     """A batch ready to be published."""
 
     next_offset: int
-    scores: list[Record]
-    paths: list[tuple[Path, int]]  # how many scores came by which
+    scores: list[Record]  # of the events, and behind them those of earlier events that were scored anew
+    paths: list[tuple[Path, int]]  # how many of the events' scores came by which
     timestamps_ms: npt.NDArray[np.int64]  # of the records that were scored
     dead: list[Record]
     changes: list[Change]
@@ -101,36 +107,31 @@ class ScoredBatch(NamedTuple):
 
 def fold_batch(state: PartitionState, records: list[ConsumerRecord], max_future_ms: int) -> FoldedBatch:
     """Decode a partition's records and fold them into its state, in order."""
-    events: list[ClickEvent] = []
-    origins: list[ConsumerRecord] = []
     dead: list[Record] = []
-    for record in records:
-        event = decode(record.value, record.key, record.timestamp, max_future_ms)
-        if isinstance(event, InvalidRecord):
-            metrics.dead_letters.labels(event.reason.value).inc()
-            dead.append(_dead_letter(record, event))
-        else:
-            events.append(event)
-            origins.append(record)
-    offsets = np.array([record.offset for record in origins], np.int64)
-    step = state.fold.fold(events, offsets)
+    values, keys, offsets, timestamps_ms = zip(*map(_FIELDS, records), strict=True)
+    taken = read(values, keys, np.array(timestamps_ms), state.fold.spec, max_future_ms)
+    for row, invalid in taken.invalid:
+        metrics.dead_letters.labels(invalid.reason.value).inc()
+        dead.append(_dead_letter(records[row], invalid))
+    at, clicks = taken.at, taken.clicks
+    step = state.fold.fold(clicks, np.array(offsets)[at])
     _count(step)
-    if len(step.at) < len(events):
-        events, origins = [events[at] for at in step.at], [origins[at] for at in step.at]
-        offsets = offsets[step.at]
+    if len(step.at) < len(at):
+        at, clicks = at[step.at], clicks.at(step.at)
     next_offset = records[-1].offset + 1
     return FoldedBatch(
         next_offset,
-        events,
-        origins,
-        offsets,
-        np.array([record.timestamp for record in origins], np.int64),
+        clicks,
+        records if len(at) == len(records) else [records[row] for row in at.tolist()],
+        np.array(offsets)[at],
+        np.array(timestamps_ms)[at],
         step.session,
         step.position,
         step.chain,
         step.inputs,
         dead,
         state.changes(next_offset),
+        step.revisions,
     )
 
 
@@ -142,14 +143,16 @@ def score_records(batch: FoldedBatch, scores: Scores, settings: Settings, now_ms
     scored = Scored(
         f"{first.topic}:{first.partition}:",
         batch.offsets,
-        [event.event_id for event in batch.events],
-        [event.visitor_id for event in batch.events],
+        batch.clicks.text,
+        batch.clicks.event_id,
+        batch.clicks.visitor_id,
         batch.sessions,
         batch.positions,
-        np.array([event.event_time for event in batch.events], np.int64),
+        batch.clicks.time_ms,
         # Age by the record's own timestamp: event time may run faster than the clock.
         np.maximum(now_ms - batch.timestamps_ms, 0),
         batch.input_hashes,
+        np.zeros(len(batch.records), np.int64),
     )
     values = score_lines(scored, scores, settings.model.name, now_ms, settings.scoring.deadline_ms)
     return [(record.key, value, _NO_HEADERS) for record, value in zip(batch.records, values, strict=True)]
@@ -179,6 +182,7 @@ class Pipeline:
         scorer: Scorer,
         delivery: Delivery,
         source: Source,
+        clicks: ClickLog,
         failed: "asyncio.Future[None]",
         clock: Callable[[], int] = wall_ms,
     ) -> None:
@@ -187,6 +191,7 @@ class Pipeline:
         self._scorer = scorer
         self._delivery = delivery
         self._source = source
+        self._clicks = clicks
         self._failed = failed
         self._clock = clock
         self._room = asyncio.Event()
@@ -259,7 +264,15 @@ class Pipeline:
 
     def _lane(self, tp: TopicPartition, state: PartitionState) -> Lane[FoldedBatch, ScoredBatch]:
         steps = _Steps(
-            self._settings, tp.partition, state, self._owners[tp], self._scorer, self._delivery, self._scoring, self._clock
+            self._settings,
+            tp.partition,
+            state,
+            self._owners[tp],
+            self._scorer,
+            self._delivery,
+            self._clicks,
+            self._scoring,
+            self._clock,
         )
         return Lane(tp, state.next_offset, steps, self._fail, self._room)
 
@@ -285,6 +298,7 @@ class _Steps:
         owner: Owner,
         scorer: Scorer,
         delivery: Delivery,
+        clicks: ClickLog,
         scoring: asyncio.Semaphore,
         clock: Callable[[], int],
     ) -> None:
@@ -294,6 +308,7 @@ class _Steps:
         self._owner = owner
         self._scorer = scorer
         self._delivery = delivery
+        self._clicks = clicks
         self._scoring = scoring
         self._clock = clock
         self._max_future_ms = int(settings.session.max_future_s * 1000)
@@ -311,12 +326,27 @@ class _Steps:
         paths: list[tuple[Path, int]] = []
         for part in batch.parts(_SCORED_AT_ONCE):
             assert part.inputs is not None
-            async with self._scoring:
-                with metrics.stage.labels("score").time():
-                    answer = await self._scorer.score(part.inputs)
-            paths.append((answer.path, len(part.events)))
+            answer = await self._ask(part.inputs)
+            paths.append((answer.path, len(part.records)))
             scores += score_records(part, answer, self._settings, self._clock())
+        if batch.revisions:
+            scores += await self._score_anew(batch)
         return ScoredBatch(batch.next_offset, scores, paths, batch.timestamps_ms, batch.dead, batch.changes)
+
+    async def _score_anew(self, batch: FoldedBatch) -> list[Record]:
+        """Scores of events that stand behind the batch's late ones. They follow on those of the batch, which is their order."""
+        records: list[Record] = []
+        event_ids = await self._clicks.event_ids(self._partition, {revision.offset for revision in batch.revisions})
+        for part in revised_parts(batch, event_ids, _SCORED_AT_ONCE):
+            answer = await self._ask(part.inputs)
+            metrics.revisions.labels(answer.path).inc(len(part.revisions))
+            records += revised_records(part, answer, self._partition, self._settings, self._clock())
+        return records
+
+    async def _ask(self, inputs: ModelInputs) -> Scores:
+        async with self._scoring:
+            with metrics.stage.labels("score").time():
+                return await self._scorer.score(inputs)
 
     async def publish(self, batches: Sequence[ScoredBatch]) -> None:
         for some in _fitting(batches):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
-from worker.contract.events import OutcomeEvent, ScoreEvent
+from worker.contract.events import OutcomeEvent, ScoreEvent, revision_of
 from worker.settings import Settings
 from worker.topic import records_to_end, whole_topic
 
@@ -52,6 +52,8 @@ async def read_results(
     score = msgspec.json.Decoder(ScoreEvent)
     async for value in _values(settings, settings.topics.scores):
         event = score.decode(value)
+        if revision_of(event.score_id)[1]:  # made anew after a late event, which the tables count once
+            continue
         results.scores[event.path] += 1
         results.versions[event.version] += 1
         if event.scored_at >= live_from_ms:

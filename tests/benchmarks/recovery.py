@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.benchmarks.broker import fresh_topics
 from tests.benchmarks.process import environment, module, running
+from tests.logs import fold_events
 from worker import metrics
 from worker.contract.events import ClickEvent
 from worker.contract.features import FeatureSpec
@@ -50,7 +51,7 @@ async def _write(settings: Settings, sessions: int) -> float:
             for start in range(0, len(visitors), _BATCH):
                 events = [event for visitor in visitors[start : start + _BATCH] for event in _events(visitor)]
                 end = (start + _BATCH) * _EVENTS_A_SESSION
-                state.fold.fold(events, range(end - len(events), end), encode=False)
+                fold_events(state.fold, events, range(end - len(events), end), encode=False)
                 await delivery.publish(owner, partition, [], [], state.changes(end))
             delivery.disown(owner)
     finally:

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiokafka import ConsumerRecord
 
+from tests.logs import fold_events
 from worker.contract.codec import encode
 from worker.contract.events import ClickEvent
 from worker.contract.features import FeatureSpec
@@ -43,7 +44,7 @@ def _cost(sessions: int) -> tuple[float, float]:
     before = _resident_bytes()
     for start in range(0, sessions, _BATCH):
         events = [_event(visitor, number) for visitor in range(start, start + _BATCH) for number in range(_EVENTS_A_SESSION)]
-        state.fold.fold(events, range(len(events)), encode=False)
+        fold_events(state.fold, events, range(len(events)), encode=False)
         state.changes(0)
     memory = (_resident_bytes() - before) / sessions
     draw = random.Random(1)

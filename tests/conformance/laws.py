@@ -30,7 +30,7 @@ def random_inputs(sessions: int, seed: int, longest: int = 64) -> ModelInputs:
                 category=None if rng.random() < 0.3 else f"c{rng.integers(9)}",
                 price=None if rng.random() < 0.3 else float(rng.lognormal(3, 2)),
             )
-            session, _ = fold.apply(event, step)
+            session, _, _ = fold.apply(event, step)
         ends.append(session)
     return encode(ends)
 

@@ -8,14 +8,15 @@ import msgspec
 from aiokafka import ConsumerRecord
 
 from tests.faults.broker import Broker, Entry
-from tests.faults.schedule import PARTITIONS, SETTINGS, SPEC, Clicks, Schedule
+from tests.faults.schedule import CLICKS, PARTITIONS, SETTINGS, SPEC, Clicks, Schedule
 from tests.faults.scoring import HashScorer
 from tests.logs import FORGETFUL
 from worker.contract.codec import decode
 from worker.contract.counters import Counters
-from worker.contract.events import EVENT_TYPES, HORIZONS, InvalidRecord, ScoreEvent
-from worker.contract.features import encode
+from worker.contract.events import EVENT_TYPES, HORIZONS, InvalidRecord, ScoreEvent, revision_of
+from worker.contract.features import encode, encode_rows
 from worker.contract.fold import Fold
+from worker.contract.revision import Revision
 from worker.contract.session import Session
 from worker.scoring.base import Scores
 from worker.store import PartitionState
@@ -41,7 +42,8 @@ class Replay:
     """What a straight replay of the clicks says there must be."""
 
     def __init__(self, clicks: Clicks) -> None:
-        self.scores: dict[str, tuple[object, ...]] = {}  # score id -> what a score has to say
+        self.scores: dict[str, tuple[object, ...]] = {}  # score id -> what a score has to say, also of those made anew
+        self.revised: dict[str, list[str]] = {}  # late click -> ids of the scores that are made anew for it
         self.dead: set[str] = set()  # origins
         self.states = [self._replay(records, partition) for partition, records in enumerate(clicks.records)]
 
@@ -49,16 +51,20 @@ class Replay:
         """State by the offset that it goes up to."""
         fold = Fold(SPEC, FORGETFUL)
         states = {0: snapshot(fold.counters, fold.sessions)}
+        ids: dict[int, str] = {}  # by offset
         scored: list[tuple[str, str, Session, int]] = []
+        anew: list[Revision] = []
         for _, record in records:
             name = f"{record.topic}:{partition}:{record.offset}"
             event = decode(record.value, record.key, record.timestamp, round(SETTINGS.session.max_future_s * 1000))
             if isinstance(event, InvalidRecord):
                 self.dead.add(name)
             else:
-                session, outcome = fold.apply(event, record.offset)
+                session, outcome, revisions = fold.apply(event, record.offset)
+                ids[record.offset] = event.event_id
                 if outcome.changed:
                     scored.append((name, event.event_id, session, event.event_time))
+                anew += revisions
             fold.expire()
             states[record.offset + 1] = snapshot(fold.counters, fold.sessions)
         if scored:
@@ -66,6 +72,14 @@ class Replay:
             for at, (name, event_id, session, time_ms) in enumerate(scored):
                 value = (event_id, session.visitor_id, session.session_id, session.position, time_ms)
                 self.scores[name] = (*value, "1", "model", session.input_hash, _chances(answer, at))
+        if anew:
+            answer = HashScorer().score(encode_rows([revision.window for revision in anew]))
+            for at, one in enumerate(anew):
+                place = f"{CLICKS}:{partition}"
+                name = f"{place}:{one.offset}:r{one.number}"
+                value = (ids[one.offset], one.visitor_id, one.session_id, one.position, one.event_time)
+                self.scores[name] = (*value, "1", "model", f"{one.input_hash:016x}", _chances(answer, at))
+                self.revised.setdefault(f"{place}:{one.cause}", []).append(name)
         return states
 
 
@@ -119,7 +133,7 @@ class Checker:
                     if name in self._replay.scores
                     else name in self._replay.dead and name not in self._dead
                 )
-                if missing:
+                if missing or not self._copies.keys() >= set(self._replay.revised.get(name, ())):
                     raise Violation(f"I5 commit of partition {partition} passes offset {record.offset}, which is not finished")
 
     def check_end(self) -> None:
@@ -139,10 +153,19 @@ class Checker:
         self._check_order()
 
     def _check_order(self) -> None:
-        """I4: in each session, the positions of first copies rise by one, in the order of the log."""
+        """I4: in each session, the positions of first copies rise by one, in the order of the log; those of scores made anew
+        come behind them, in the order of their numbers.
+        """
         positions: defaultdict[tuple[str, str], int] = defaultdict(int)
         before: defaultdict[str, int] = defaultdict(lambda: -1)
+        newest: dict[str, int] = {}
         for name, scores in self._copies.items():
+            first, revision = revision_of(name)
+            if newest.get(first, -1) != revision - 1:
+                raise Violation(f"I4 {name} does not follow on the score before it")
+            newest[first] = revision
+            if revision:
+                continue
             partition, offset = name.split(":")[1:]
             if int(offset) < before[partition]:
                 raise Violation(f"I4 the first score of {name} stands behind that of offset {before[partition]}")

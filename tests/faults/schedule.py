@@ -1,7 +1,8 @@
 """What happens in one simulation, all of it drawn from a seed: clicks, workers, and what befalls them."""
 
+import json
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from typing import Literal, NamedTuple
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -88,6 +89,11 @@ class Clicks:
                 # An odd number that changes with the position, so that batches differ after each way of coming here.
                 found[tp] = there[: 1 + (at * 7 + int(now_s * 1000)) % most]
         return found
+
+    def event_ids(self, partition: int, offsets: Set[int]) -> dict[int, str]:
+        """The event ids of clicks, by offset."""
+        wanted = (record for _, record in self.records[partition] if record.offset in offsets)
+        return {record.offset: json.loads(record.value or b"")["event_id"] for record in wanted}
 
 
 class Schedule(NamedTuple):

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence, Set
 from functools import partial
 
 import numpy as np
@@ -67,7 +67,14 @@ class SimWorker:
         delivery = Delivery(settings, connect)
         await delivery.start()
         self._pipeline = Pipeline(
-            settings, SPEC, _SlowScorer(self.process), delivery, _Source(self._link, self._world), self._failed, self._now_ms
+            settings,
+            SPEC,
+            _SlowScorer(self.process),
+            delivery,
+            _Source(self._link, self._world),
+            _Clicks(self.process, self._link, self._world),
+            self._failed,
+            self._now_ms,
         )
         tasks = [asyncio.create_task(steps) for steps in (self._heartbeats(), self._fetches(), self._commits())]
         stopping = asyncio.create_task(self.stop.wait())
@@ -230,6 +237,20 @@ class _Source:
 
     async def committed(self) -> Mapping[int, int]:
         return await self._link.insist(lambda: dict(self._world.group.committed))
+
+
+class _Clicks:
+    """Reads clicks by offset."""
+
+    def __init__(self, process: Process, link: Link, world: World) -> None:
+        self._process = process
+        self._link = link
+        self._clicks = world.clicks
+
+    async def event_ids(self, partition: int, offsets: Set[int]) -> dict[int, str]:
+        answer = await self._link.insist(lambda: self._clicks.event_ids(partition, offsets))
+        await self._process.awake()
+        return answer
 
 
 def _read(log: Log, at: int, end: int) -> list[Entry]:

@@ -14,6 +14,7 @@ from worker.contract.features import FeatureSpec, ModelInputs
 from worker.delivery import Delivery
 from worker.errors import InklingError
 from worker.pipeline import Pipeline, warm_up
+from worker.revise import KafkaClicks
 from worker.scoring.base import Scores
 from worker.scoring.fake import ConstantScorer
 from worker.service import configure_logging, one_line, settle
@@ -42,7 +43,9 @@ async def run_constant_worker(settings: Settings, stop: asyncio.Event, delay_s: 
         delivery = Delivery(settings)
         parts.push_async_callback(delivery.stop)
         await delivery.start()
-        pipeline = Pipeline(settings, SPEC, PinnedScorer(delay_s), delivery, KafkaSource(settings), failed)
+        clicks = KafkaClicks(settings)
+        parts.push_async_callback(clicks.close)
+        pipeline = Pipeline(settings, SPEC, PinnedScorer(delay_s), delivery, KafkaSource(settings), clicks, failed)
         parts.push_async_callback(pipeline.close)
         await asyncio.to_thread(warm_up)
         settle()

@@ -33,15 +33,20 @@ class Written(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """`scores` and `dead` by (partition, offset) of their click, in order; `ends` has the end of each partition."""
+    """`scores` and `dead` by (partition, offset) of their click, in order; `ends` has the end of each partition.
+
+    `revisions` are the scores made anew after late events, by (partition, offset, number), in the order of these.
+    """
 
     scores: dict[tuple[int, int], ScoreEvent]
     dead: dict[tuple[int, int], Written]
     ends: dict[int, int]
+    revisions: dict[tuple[int, int, int], ScoreEvent]
 
     def score_records(self, settings: Settings) -> list[Written]:
-        """The scores as records."""
-        return [score_record(settings, partition, score) for (partition, _), score in self.scores.items()]
+        """The scores as records, those made anew behind the others."""
+        first = [score_record(settings, partition, score) for (partition, _), score in self.scores.items()]
+        return first + [score_record(settings, partition, score) for (partition, _, _), score in self.revisions.items()]
 
 
 def score_record(settings: Settings, partition: int, score: ScoreEvent) -> Written:
@@ -58,7 +63,7 @@ def replayed(settings: Settings, clicks: Iterable[ConsumerRecord]) -> Reference:
     """Replay these clicks."""
     policy = settings.session.policy
     folds: dict[int, Fold] = {}
-    made = Reference({}, {}, {})
+    made = Reference({}, {}, {}, {})
     for record in clicks:
         at = (record.partition, record.offset)
         made.ends[record.partition] = record.offset + 1
@@ -71,7 +76,7 @@ def replayed(settings: Settings, clicks: Iterable[ConsumerRecord]) -> Reference:
             )  # fmt: skip
             made.dead[at] = Written(settings.topics.dead, record.partition, key, value, tuple(headers))
             continue
-        session, outcome = folds.setdefault(record.partition, Fold(SPEC, policy)).apply(event, record.offset)
+        session, outcome, revisions = folds.setdefault(record.partition, Fold(SPEC, policy)).apply(event, record.offset)
         if outcome.changed:
             p = 0.1 + record.offset % 7 / 10
             made.scores[at] = ScoreEvent(
@@ -85,6 +90,12 @@ def replayed(settings: Settings, clicks: Iterable[ConsumerRecord]) -> Reference:
                     "churn": p,
                     "next_type": dict.fromkeys(EVENT_TYPES, 0.125),
                 },
+            )  # fmt: skip
+        for revision in revisions:
+            first = made.scores[record.partition, revision.offset]
+            made.revisions[record.partition, revision.offset, revision.number] = changed(
+                first, score_id=f"{first.score_id}:r{revision.number}", position=revision.position,
+                input_hash=f"{revision.input_hash:016x}",
             )  # fmt: skip
     return made
 

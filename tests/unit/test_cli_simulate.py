@@ -13,6 +13,8 @@ from worker.contract.codec import decode
 from worker.contract.events import ClickEvent
 from worker.errors import ConfigurationError
 
+pytestmark = pytest.mark.slow
+
 
 def _run(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])

@@ -38,7 +38,7 @@ def inputs_of(*types: str, price: float | None = 10.0) -> ModelInputs:
     fold = Fold(FeatureSpec(), SessionPolicy())
     for index, name in enumerate(types):
         event = ClickEvent(f"e{index}", T0 + index * 1000, "v", name, item_id="i1", price=price)  # type: ignore[arg-type]
-        session, _ = fold.apply(event, index)
+        session, _, _ = fold.apply(event, index)
     return encode([session])
 
 

@@ -317,6 +317,17 @@ def test_nothing_comes_before_its_time() -> None:
     assert set(_joined([_event(0, 0), _event(1, 300_007, "another")], policy, scored=[0])) == {"0/purchase/5m", "0/cart/5m"}
 
 
+def test_a_score_made_anew_has_no_outcomes() -> None:
+    """Outcomes are about the score that could be acted on; the place of another one only counts as read."""
+    join = OutcomeJoin(SessionPolicy())
+    first = _score(_event(0, 0), 0)
+    join.add_score(msgspec.structs.replace(first, score_id=f"{first.score_id}:r1"), 0)
+    assert (join.pending, join.progress.scores) == (0, 1)
+    join.add_score(first, 1)
+    join.add_score(msgspec.structs.replace(first, score_id=f"{first.score_id}:r2"), 2)
+    assert (join.pending, join.progress.scores, join.progress.lowest_open) == (1, 3, 1)
+
+
 @pytest.mark.parametrize("score_id", ["nonsense", "clicks:0:x"])
 def test_a_score_with_a_foreign_id_is_refused(score_id: str) -> None:
     """It cannot be joined, and says so."""

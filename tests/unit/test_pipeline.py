@@ -1,13 +1,16 @@
 """Batches through the steps: large ones are scored in parts, which changes nothing but how often the scorer is asked."""
 
 import asyncio
+from collections.abc import Set
 from typing import Any
 
+import msgspec
 from aiokafka import ConsumerRecord
 
 from tests.faults.scoring import HashScorer
 from tests.logs import FORGETFUL, SPEC, START_MS, click
 from worker.contract.codec import encode
+from worker.contract.events import ScoreEvent
 from worker.contract.features import ModelInputs
 from worker.pipeline import _Steps, fold_batch, score_records
 from worker.scoring.base import Scores
@@ -42,7 +45,7 @@ async def test_a_large_batch_is_scored_in_parts() -> None:
     whole = score_records(batch, HashScorer().score(batch.inputs), settings, _NOW_MS)
     scorer, nobody = _Noting(), Any
     state = PartitionState(SPEC, FORGETFUL)
-    steps = _Steps(settings, 0, state, nobody, scorer, nobody, asyncio.Semaphore(2), lambda: _NOW_MS)  # type: ignore[arg-type]
+    steps = _Steps(settings, 0, state, nobody, scorer, nobody, nobody, asyncio.Semaphore(2), lambda: _NOW_MS)  # type: ignore[arg-type]
     scored = await steps.score(batch)
     assert scorer.sizes == [256, 256, 88]
     assert scored.paths == [("model", 256), ("fallback", 256), ("model", 88)]
@@ -57,10 +60,46 @@ async def test_a_batch_without_events_asks_nobody() -> None:
     broken = [record_of(b"{") for _ in range(3)]
     batch = fold_batch(PartitionState(SPEC, FORGETFUL), broken, 0)
     scorer = _Noting()
-    steps = _Steps(Settings(), 0, PartitionState(SPEC, FORGETFUL), Any, scorer, Any, asyncio.Semaphore(2), lambda: 0)  # type: ignore[arg-type]
+    steps = _Steps(Settings(), 0, PartitionState(SPEC, FORGETFUL), Any, scorer, Any, Any, asyncio.Semaphore(2), lambda: 0)  # type: ignore[arg-type]
     scored = await steps.score(batch)
     assert (scorer.sizes, scored.scores, scored.paths, len(scored.dead)) == ([], [], [], 3)
 
 
-def record_of(value: bytes) -> ConsumerRecord:
-    return ConsumerRecord("clicks", 0, 0, START_MS, 0, b"v", value, None, 0, 0, ())
+def record_of(value: bytes, offset: int = 0) -> ConsumerRecord:
+    return ConsumerRecord("clicks", 0, offset, START_MS, 0, b"v", value, None, 0, 0, ())
+
+
+class _Clicks:
+    """The clicks topic, without those that are gone."""
+
+    def __init__(self, there: dict[int, str]) -> None:
+        self._there = there
+
+    async def event_ids(self, partition: int, offsets: Set[int]) -> dict[int, str]:
+        return {offset: self._there[offset] for offset in offsets if offset in self._there}
+
+
+async def test_a_late_event_has_the_scores_behind_it_made_anew() -> None:
+    """Each from its own window with the late event in it, behind the batch's scores; one whose click is gone is left out."""
+    times = {"a": 0, "b": 2_000, "c": 3_000, "late": 1_000, "later": 1_500}
+    state = PartitionState(SPEC, FORGETFUL)
+    log = [record_of(encode(click(name, START_MS + ms)), offset) for offset, (name, ms) in enumerate(times.items())]
+    fold_batch(state, log[:2], 10**9)  # in an earlier batch
+    batch = fold_batch(state, log[2:], 10**9)
+    steps = _Steps(
+        Settings(), 0, state, Any, _Noting(), Any, _Clicks({1: "b", 2: "c"}), asyncio.Semaphore(2), lambda: _NOW_MS  # type: ignore[arg-type]
+    )  # fmt: skip
+    scored = await steps.score(batch)
+    assert all(key == b"v" for key, _, _ in scored.scores)
+    said = [msgspec.json.decode(value or b"", type=ScoreEvent) for _, value, _ in scored.scores]
+    assert [(one.score_id, one.event_id, one.position) for one in said] == [
+        ("clicks:0:2", "c", 3), ("clicks:0:3", "late", 4), ("clicks:0:4", "later", 5),
+        ("clicks:0:1:r1", "b", 3), ("clicks:0:2:r1", "c", 4), ("clicks:0:1:r2", "b", 4), ("clicks:0:2:r2", "c", 5),
+    ]  # fmt: skip
+    assert [one.event_time - START_MS for one in said[3:]] == [2_000, 3_000, 2_000, 3_000]
+    assert said[-1].input_hash == said[2].input_hash  # both are the whole session
+    assert [one.input_hash for one in said[3:]] == [f"{one.input_hash:016x}" for one in batch.revisions]
+    assert len({one.session_id for one in said}) == 1
+    assert scored.paths == [("model", 3)] or scored.paths == [("fallback", 3)]
+    steps._clicks = _Clicks({2: "c"})
+    assert [value for _, value, _ in (await steps.score(batch)).scores if b":1:r" in (value or b"")] == []

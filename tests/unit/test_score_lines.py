@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from worker.contract.clicks import in_quotes
 from worker.contract.codec import encode
 from worker.contract.events import EVENT_TYPES, HORIZONS, ScoreEvent
 from worker.scoring.base import Scores
@@ -17,7 +18,7 @@ _HASHES = st.integers(0, 2**64 - 1)
 _CHANCES = st.floats(0, 1, width=32) | st.sampled_from([0.0, 1.0, 0.5, 1e-7, 4.9999e-7, 0.999999, 0.9999995])
 _WIDTH = 2 * len(HORIZONS) + 1 + len(EVENT_TYPES)
 _ROWS = st.tuples(
-    _NAMES, _NAMES, _NUMBERS, _HASHES, _NUMBERS, _NUMBERS, _NUMBERS, _HASHES,
+    _NAMES, _NAMES, _NUMBERS, _HASHES, _NUMBERS, _NUMBERS, _NUMBERS, _HASHES, st.just(0) | _NUMBERS,
     st.lists(_CHANCES, min_size=_WIDTH, max_size=_WIDTH), st.lists(st.tuples(_NAMES, _CHANCES), max_size=3),
 )  # fmt: skip
 
@@ -36,14 +37,16 @@ def digits(p: float) -> msgspec.Raw:
 @given(st.lists(_ROWS, max_size=5), st.booleans(), _NAMES, _NUMBERS, st.floats(0, 1e19))
 def test_lines_are_what_msgspec_writes(rows: list, with_items: bool, name: str, now_ms: int, deadline_ms: float) -> None:  # type: ignore[type-arg]
     """Whatever the ids and numbers, with and without next items."""
-    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(10)]
-    event_ids, visitor_ids, offsets, sessions, positions, times, ages, hashes, chances, items = columns
-    longs = [np.array(column, np.int64) for column in (offsets, positions, times, ages)]
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(11)]
+    event_ids, visitor_ids, offsets, sessions, positions, times, ages, hashes, revisions, chances, items = columns
+    longs = [np.array(column, np.int64) for column in (offsets, positions, times, ages, revisions)]
     words = [np.array(column, np.uint64) for column in (sessions, hashes)]
-    scored = Scored(name + ":3:", longs[0], event_ids, visitor_ids, words[0], longs[1], longs[2], longs[3], words[1])
+    text, spans = in_quotes([*event_ids, *visitor_ids])
+    names = text, spans[: len(rows)], spans[len(rows) :]
+    scored = Scored(name + ":3:", longs[0], *names, words[0], longs[1], longs[2], longs[3], words[1], longs[4])
     scores = scores_of(chances, items if with_items else None)
     expected = []
-    for event_id, visitor_id, offset, session, position, time_ms, age_ms, input_hash, some, likeliest in rows:
+    for event_id, visitor_id, offset, session, position, time_ms, age_ms, input_hash, revision, some, likeliest in rows:
         purchase, cart, (churn, *types) = some[:5], some[5:10], some[10:]
         value = {
             "purchase": dict(zip(HORIZONS, map(digits, purchase), strict=True)),
@@ -54,7 +57,7 @@ def test_lines_are_what_msgspec_writes(rows: list, with_items: bool, name: str, 
         expected.append(
             encode(
                 ScoreEvent(
-                    f"{name}:3:{offset}",
+                    f"{name}:3:{offset}:r{revision}" if revision else f"{name}:3:{offset}",
                     event_id,
                     visitor_id,
                     f"{session:016x}",
@@ -78,6 +81,7 @@ def test_lines_are_what_msgspec_writes(rows: list, with_items: bool, name: str, 
 @pytest.mark.parametrize("bad", [float("nan"), -0.001, 1.001, float("inf")])
 def test_what_is_no_probability_is_refused(bad: float) -> None:
     """A model gone wrong must not write numbers that look like scores."""
-    one, name = np.ones(1, np.int64), np.ones(1, np.uint64)
+    one, name, (text, span) = np.ones(1, np.int64), np.ones(1, np.uint64), in_quotes(["e"])
+    scored = Scored("", one, text, span, span, name, one, one, one, name, one)
     with pytest.raises(ValueError, match="no probability"):
-        score_lines(Scored("", one, ["e"], ["v"], name, one, one, one, name), scores_of([[bad] * _WIDTH], None), "", 0, 0)
+        score_lines(scored, scores_of([[bad] * _WIDTH], None), "", 0, 0)

@@ -10,6 +10,8 @@ from training.simulator.tables import SESSION_GAP_S
 from worker.contract.codec import decode, encode
 from worker.contract.events import ClickEvent
 
+pytestmark = pytest.mark.slow
+
 START_MS = 1_767_571_200_000
 HOUR_MS = 3_600_000
 

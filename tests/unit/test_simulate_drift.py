@@ -13,6 +13,8 @@ from training.simulator.observe import observe, sessions_of
 from training.simulator.tables import PURCHASE_CODE, tables_of
 from training.simulator.truth import purchase_probability
 
+pytestmark = pytest.mark.slow
+
 START_MS = 1_767_571_200_000
 HOUR_MS = 3_600_000
 SPAN_H = 14 * 24

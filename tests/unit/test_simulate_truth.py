@@ -15,6 +15,8 @@ from training.simulator.tables import MAX_GAP_S, tables_of
 from training.simulator.truth import purchase_probability
 from worker.contract.events import ClickEvent
 
+pytestmark = pytest.mark.slow
+
 START_MS = 1_767_571_200_000
 
 #: Two states, two groups, and every kind of event that has a rule of its own.

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.logs import FORGETFUL, START_MS, WIDE, click, folded, logs
+from tests.logs import FORGETFUL, START_MS, WIDE, click, fold_events, folded, logs
 from worker.contract.events import ClickEvent
 from worker.contract.session import Session, SessionPolicy
 from worker.errors import StateError
@@ -41,7 +41,7 @@ def test_reads_back_the_same_however_it_was_compacted(log: list[ClickEvent], end
     state = PartitionState(WIDE, FORGETFUL)
     changelog: list[Change] = []
     for start, end in zip([0, *sorted(ends)], [*sorted(ends), len(log)], strict=True):
-        state.fold.fold(log[start:end], range(len(log))[start:end])
+        fold_events(state.fold, log[start:end], range(len(log))[start:end])
         changelog += state.changes(min(end, len(log)))
     newest = {key: number for number, (key, _) in enumerate(changelog)}
     dirty = data.draw(st.integers(0, len(changelog)))  # compaction stops somewhere before the end
@@ -67,7 +67,7 @@ def test_sessions_in_the_format_before_are_read() -> None:
     back = restored(old)
     assert sessions(back) == fold.sessions
     more = [click(f"f{n}", START_MS + 9_000 + n, "v0") for n in range(3)]
-    back.fold.fold(more, range(12, 15))
+    fold_events(back.fold, more, range(12, 15))
     assert sessions(restored(old + back.changes(15))) == sessions(back)
 
 
@@ -80,7 +80,7 @@ def test_counters_in_the_format_before_are_read() -> None:
     assert blocks(back) == [fold.counters.block(number) for number in numbers]
     changelog = [*old]
     for n in range(8):
-        back.fold.fold([click(f"f{n}", START_MS + n, item=f"i{n}")], [n])
+        fold_events(back.fold, [click(f"f{n}", START_MS + n, item=f"i{n}")], [n])
         changelog += back.changes(n + 1)
         assert blocks(restored(changelog)) == blocks(restored(compacted(changelog))) == blocks(back)
     assert all(dict(changelog)[key][:1] == b"\x02" for key, _ in old)
@@ -89,9 +89,9 @@ def test_counters_in_the_format_before_are_read() -> None:
 def test_rows_without_their_session_are_refused() -> None:
     """A changelog that lost a session's first record is damaged: the session would silently be another."""
     state = PartitionState(WIDE, FORGETFUL)
-    state.fold.fold([click(f"e{n}", START_MS + n) for n in range(5)], range(5))
+    fold_events(state.fold, [click(f"e{n}", START_MS + n) for n in range(5)], range(5))
     whole = state.changes(5)
-    state.fold.fold([click("e5", START_MS + 5)], [5])
+    fold_events(state.fold, [click("e5", START_MS + 5)], [5])
     rows = state.changes(6)
     assert sessions(restored(whole + rows)) == sessions(state)
     with pytest.raises(StateError, match="rows of visitor 'v' without the session"):
@@ -117,12 +117,12 @@ def test_a_forgotten_visitor_leaves_nothing() -> None:
     state = PartitionState(WIDE, FORGETFUL)
     changelog: list[Change] = []
     for n in range(9):
-        state.fold.fold([click(f"e{n}", START_MS + n, "gone")], [n])
+        fold_events(state.fold, [click(f"e{n}", START_MS + n, "gone")], [n])
         changelog += state.changes(n + 1)
     assert sum(key.startswith(b"gone\0") for key, _ in changelog) > 3
     for half in (False, True):
         back = restored(changelog) if half else state  # whoever reads it back finishes the same way
-        back.fold.fold([click("late", START_MS + 60_000, "other")], [9])
+        fold_events(back.fold, [click("late", START_MS + 60_000, "other")], [9])
         left = {key: value for key, value in [*changelog, *back.changes(10)] if value is not None or key.startswith(b"gone")}
         assert [key for key, value in left.items() if key.startswith(b"gone") and value is not None] == []
         assert sessions(restored([change for change in left.items() if change[1] is not None])) == sessions(back)

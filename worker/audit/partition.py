@@ -12,11 +12,14 @@ from aiokafka import ConsumerRecord
 from worker.audit.outcomes import OutcomeAudit
 from worker.audit.recompute import Sample
 from worker.audit.report import Report
+from worker.audit.revised import difference
 from worker.audit.said import Said
+from worker.contract.clicks import clicks_of
 from worker.contract.codec import decode
 from worker.contract.events import ClickEvent, InvalidRecord
-from worker.contract.features import FeatureSpec, ModelInputs
+from worker.contract.features import FeatureSpec, ModelInputs, encode_rows
 from worker.contract.fold import Fold
+from worker.contract.revision import Revision
 from worker.contract.session import Outcome, SessionPolicy
 from worker.contract.slab import Slab, Step
 from worker.dead import DeadLetter, parse_dead, parse_dropped
@@ -124,6 +127,11 @@ class PartitionAudit:
     def finish(self) -> Report:
         """The checks that need the whole partition."""
         self._check_gap(self._scope.end)
+        if self._whole:
+            for key in self.said.revised.unexpected():
+                self.report.checks["I1"].fail(
+                    f"score {self.said.revised.name(key)} is made anew, but no late event called for it"
+                )
         self.said.check_positions(self._whole)
         self._check_committed()
         self._outcomes.finish()
@@ -165,7 +173,7 @@ class PartitionAudit:
             self._fail(offset, "I1", f"{self._name(offset)} is no event ({invalid.reason}) but has a score")
         buried = self._dead.get(offset)
         if buried is None:
-            self._missing(offset, f"a dead letter ({invalid.reason})")
+            self._missing(offset, f"{self._name(offset)} has no result, a dead letter ({invalid.reason}) is missing")
         elif buried.reason != invalid.reason.value:
             self._fail(offset, "I1", f"dead letter {self._name(offset)} says {buried.reason}, should say {invalid.reason}")
         elif buried.sha256 != hashlib.sha256(record.value or b"").hexdigest():
@@ -180,7 +188,7 @@ class PartitionAudit:
         self.report.checks["I2"].checked += int(scored.sum())
         if not self._whole:
             return
-        step = self._fold.fold(events, offsets, encode=self.sample.size > 0)
+        step = self._fold.fold(clicks_of(events, self._fold.spec), offsets, encode=self.sample.size > 0)
         self._check_definition(events, offsets, step)
         changed = np.zeros(len(events), bool)
         changed[step.at] = True
@@ -189,8 +197,10 @@ class PartitionAudit:
             why = _OUTCOMES[step.outcome[number]].value
             self._fail(offsets[number], "I1", f"{self._name(offsets[number])} is dropped by policy ({why}) but has a score")
         for number in np.flatnonzero(changed & ~scored).tolist():
-            self._missing(offsets[number], "a score")
+            self._missing(offsets[number], f"{self._name(offsets[number])} has no result, a score is missing")
         self._check_scored(events, at, step, scored)
+        for revision in step.revisions:
+            self._check_revision(revision)
 
     def _check_scored(
         self, events: list[ClickEvent], at: npt.NDArray[np.int64], step: Step, scored: npt.NDArray[np.bool_]
@@ -217,7 +227,7 @@ class PartitionAudit:
         self._defined += len(events)
         rows = {number: row for row, number in enumerate(step.at.tolist())}
         for number, (event, offset) in enumerate(zip(events, offsets, strict=True)):
-            session, outcome = self._definition.apply(event, offset)
+            session, outcome, _ = self._definition.apply(event, offset)
             row = rows.get(number)
             if outcome.changed != (row is not None):
                 self._fail(
@@ -226,13 +236,29 @@ class PartitionAudit:
             elif row is not None and (int(session.input_hash, 16), session.position) != (step.chain[row], step.position[row]):
                 self._fail(offset, "I3", f"{self._name(offset)} gives another session by its definition than in columns")
 
-    def _missing(self, offset: int, what: str) -> None:
+    def _check_revision(self, revision: Revision) -> None:
+        """A score that a late event calls for: whether it is there, and as it should be."""
+        offset, number = revision.offset, revision.number
+        name = self.said.revised.name((offset, number))
+        claim = self.said.revised.expected(revision)
+        if claim is None:
+            told = f"{self._name(revision.cause)} is late, score {name} is missing"
+            self._missing(revision.cause, told, "revised scores not there yet")
+            return
+        self.report.checks["I2"].checked += 1
+        self.report.checks["I3"].checked += 1
+        who = self.said.who(offset) if self._copies(offset) else claim.who  # without a first score that one is the finding
+        if wrong := difference(claim, revision, who):
+            self._fail(revision.cause, "I3", f"score {name}: {wrong}")
+        self.sample.offer(offset, self.said.maker_names[claim.maker], lambda: encode_rows([revision.window]), number)
+
+    def _missing(self, offset: int, told: str, counted: str = "clicks not finished yet") -> None:
         if self._unfinished is None or offset < self._unfinished:
             self._unfinished = offset
         if self._scope.committed is not None and offset < self._scope.committed:
-            self._fail(offset, "I1", f"{self._name(offset)} has no result, {what} is missing")
+            self._fail(offset, "I1", told)
         else:
-            self.report.counts["clicks not finished yet"] += 1
+            self.report.counts[counted] += 1
 
     def _check_gaps(self, records: Sequence[ConsumerRecord]) -> None:
         """Between records there may be transaction markers; nothing can be written about them."""

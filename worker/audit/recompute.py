@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from worker.audit.report import Report
-from worker.audit.said import TOLERANCE, Said
+from worker.audit.revised import TOLERANCE
+from worker.audit.said import Said
 from worker.contract.features import CODES, NUMBERS, ModelInputs, padded_steps
 
 #: Scores are on the wire with six digits.
@@ -22,6 +23,7 @@ Maker = tuple[str, str, str]
 
 class _Scored(NamedTuple):
     offset: int
+    revision: int
     window: ModelInputs  # of one session, not padded
 
 
@@ -34,20 +36,20 @@ class Sample:
         self._offered = 0
         self._kept: list[tuple[Maker, _Scored]] = []
 
-    def offer(self, offset: int, maker: Maker, window: Callable[[], ModelInputs]) -> None:
+    def offer(self, offset: int, maker: Maker, window: Callable[[], ModelInputs], revision: int = 0) -> None:
         """Take a score into account; `window` gives its inputs. The fallback's are left out: it has no version folder."""
         if self.size == 0 or maker[2] != "model":
             return
         self._offered += 1
         if len(self._kept) < self.size:
-            self._kept.append((maker, _Scored(offset, window())))
+            self._kept.append((maker, _Scored(offset, revision, window())))
         elif (place := self._random.randrange(self._offered)) < self.size:
-            self._kept[place] = (maker, _Scored(offset, window()))
+            self._kept[place] = (maker, _Scored(offset, revision, window()))
 
     def by_maker(self) -> dict[Maker, list[_Scored]]:
         """The sample in order of offset."""
         grouped: defaultdict[Maker, list[_Scored]] = defaultdict(list)
-        for maker, scored in sorted(self._kept, key=lambda kept: kept[1].offset):
+        for maker, scored in sorted(self._kept, key=lambda kept: kept[1][:2]):
             grouped[maker].append(scored)
         return grouped
 
@@ -76,9 +78,10 @@ def _check_batch(session: Any, scored: list[_Scored], said: Said, name: str, ver
     tally = report.checks["I6"]
     for row, one in enumerate(scored):
         tally.checked += 1
-        difference = float(np.abs(again[row] - said.p[one.offset - said.start]).max())
+        difference = float(np.abs(again[row] - said.p_of(one.offset, one.revision)).max())
         if not difference <= TOLERANCE + _ROUNDING:
-            tally.fail(f"score {name}:{one.offset} differs by {difference:.2g} from what version {version} gives")
+            which = f"{name}:{one.offset}" + (f":r{one.revision}" if one.revision else "")
+            tally.fail(f"score {which} differs by {difference:.2g} from what version {version} gives")
 
 
 def _padded(windows: Sequence[ModelInputs]) -> ModelInputs:

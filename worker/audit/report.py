@@ -7,7 +7,8 @@ import msgspec
 
 #: The checks, in the order of the report. Each holds for every partition by itself.
 CHECKS: dict[str, str] = {
-    "I1": "every click has exactly one of score, dead letter (whole, for the right reason) and policy drop",
+    "I1": "every click has exactly one of score, dead letter (whole, for the right reason) and policy drop; what a late one "
+    "changes is scored anew",
     "I2": "one score per click: copies after a crash are the same",
     "I3": "score and click belong together; session and input hash equal those of a replay",
     "I4": "positions in a session rise by one",

@@ -11,13 +11,12 @@ from aiokafka import ConsumerRecord
 from msgspec.structs import astuple
 
 from worker.audit.report import Report
-from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS, ClickEvent
+from worker.audit.revised import TOLERANCE, Claim, Revised
+from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS, ClickEvent, revision_of
 
 #: Probabilities of a score: purchase and cart by horizon, churn, next type.
 WIDTH = len(HAZARD_HEADS) * len(HORIZONS) + 1 + len(EVENT_TYPES)
 CHURN = len(HAZARD_HEADS) * len(HORIZONS)
-#: Copies may differ by this: a model gives slightly other values in another batch.
-TOLERANCE = 1e-5
 
 
 def _named(name: str, keys: tuple[str, ...]) -> type[msgspec.Struct]:
@@ -52,7 +51,10 @@ _decoder = msgspec.json.Decoder(_Score)
 
 
 class Said:
-    """The first copy of each score, and how many copies there are. Offsets are those of clicks, from `start` to before `end`."""
+    """The first copy of each score, and how many copies there are; those made anew are apart, in `revised`.
+
+    Offsets are those of clicks, from `start` to before `end`.
+    """
 
     def __init__(self, topic: str, partition: int, start: int, end: int, report: Report) -> None:
         self.start = start
@@ -67,6 +69,7 @@ class Said:
         self.sessions = array("Q", bytes(8 * count))
         self.positions = array("q", bytes(8 * count))
         self.maker_names: list[tuple[str, str, str]] = []  # model, version, path
+        self.revised = Revised(self._name, report)
         self._makers: dict[tuple[str, str, str], int] = {}
         self._hashes = array("Q", bytes(8 * count))
         self._events = array("q", bytes(8 * count))  # who and when, hashed
@@ -78,7 +81,8 @@ class Said:
         for record in records:
             try:
                 score = _decoder.decode(record.value or b"")
-                click, _, offset_text = score.score_id.rpartition(":")
+                first, revision = revision_of(score.score_id)
+                click, _, offset_text = first.rpartition(":")
                 offset, session, input_hash = int(offset_text), _hash64(score.session_id), _hash64(score.input_hash)
             except (msgspec.DecodeError, UnicodeError, ValueError) as error:
                 self._report.checks["I1"].fail(f"{_place(record)} is no score: {error}")
@@ -87,10 +91,14 @@ class Said:
             if click != self._name or at < 0 or offset >= self._end:
                 self._elsewhere(record, score, offset, click)
                 continue
-            self._report.counts["scores"] += 1
             p = _probabilities(score)
             who = _identity(score.event_id, score.visitor_id, score.event_time)
             maker = self._maker((score.model, score.version, score.path))
+            if revision:
+                claim = Claim(who, session, input_hash, score.position, maker, np.array(p, np.float32))
+                self.revised.add((offset, revision), claim, _place(record))
+                continue
+            self._report.counts["scores"] += 1
             if self.copies[at]:
                 self._keep(firsts, probabilities)  # the first copy may be among these records
                 self._compare(at, score, (who, session, input_hash, score.position), maker, p, record)
@@ -106,6 +114,15 @@ class Said:
             firsts.append(at)
             probabilities.append(p)
         self._keep(firsts, probabilities)
+
+    def who(self, offset: int) -> int:
+        """What the first score of a click says of its event, hashed."""
+        return self._events[offset - self.start]
+
+    def p_of(self, offset: int, revision: int) -> npt.NDArray[np.float32]:
+        """Probabilities of a score that is there, [WIDTH]."""
+        claim = self.revised.get((offset, revision)) if revision else None
+        return self.p[offset - self.start] if claim is None else claim.p
 
     def scored(self, at: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Which of the clicks have a score."""

@@ -7,7 +7,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
 from worker.console.snapshot import SessionView, StepView, shown
-from worker.contract.events import ClickEvent, ScoreEvent
+from worker.contract.events import ClickEvent, ScoreEvent, revision_of
 from worker.contract.features import hash64
 
 #: The horizon that a card follows.
@@ -33,6 +33,7 @@ class _Step:
     type: str | None = None
     item: str | None = None
     p: float | None = None
+    revision: int = 0  # of the score that it is from
 
 
 @dataclass(slots=True)
@@ -79,14 +80,21 @@ class LiveSessions:
             live.bought_ms = at_ms
 
     def score(self, score: ScoreEvent, at_ms: int) -> None:
-        """An event was scored. A new session id starts the card's line anew, with this event."""
+        """An event was scored. A new session id starts the card's line anew, with this event.
+
+        A score made anew after a late event only mends the step, if it is still there.
+        """
+        if (revision := revision_of(score.score_id)[1]) > 0:
+            self._mend(score, revision)
+            return
         live = self._seen(score.visitor_id, at_ms)
         step = live.step(score.event_id)
         if live.session_id not in ("", score.session_id):
             _restart(live, step)
         live.session_id, live.position = score.session_id, score.position
         live.version, live.path = score.version, score.path
-        step.p = probability(score)
+        if not step.revision:  # else it is a copy
+            step.p = probability(score)
 
     def cards(self, now_ms: int) -> list[SessionView]:
         """The cards in their places, after giving those away that may change."""
@@ -101,6 +109,12 @@ class LiveSessions:
             if waiting and self._is_better(waiting[0], place, now_ms):
                 self._give(place, waiting.pop(0), now_ms)
         return [_view(card, now_ms) for card in self._shown()]
+
+    def _mend(self, score: ScoreEvent, revision: int) -> None:
+        live = self._visitors.get(score.visitor_id)
+        for step in live.steps if live is not None else ():
+            if step.event_id == score.event_id and step.revision <= revision:
+                step.p, step.revision = probability(score), revision
 
     def _seen(self, visitor_id: str, at_ms: int) -> _Live:
         live = self._visitors.get(visitor_id)

@@ -28,7 +28,7 @@ from worker.console.snapshot import (
     Versions,
     shown,
 )
-from worker.contract.events import ClickEvent, InvalidRecord, OutcomeEvent, Reason, ScoreEvent
+from worker.contract.events import ClickEvent, InvalidRecord, OutcomeEvent, Reason, ScoreEvent, revision_of
 from worker.quality import FALLBACK
 
 #: What the tiles look back on, and the part of it that "now" is averaged over.
@@ -90,7 +90,10 @@ class Aggregator:
             self._sessions.click(event, at_ms)
 
     def score(self, score: ScoreEvent, at_ms: int) -> None:
-        """A record of `intent-scores`."""
+        """A record of `intent-scores`. One made anew after a late event is no event more, and only changes what a card shows."""
+        if revision_of(score.score_id)[1]:
+            self._sessions.score(score, at_ms)
+            return
         self._count("scores", at_ms)
         self._count(score.path, at_ms)
         if score.age_ms <= OBJECTIVE_MS:

@@ -86,3 +86,21 @@ def compress(state: Words, message: Words, hashed: int, last: bool) -> None:
     state[5] ^= v5 ^ v13
     state[6] ^= v6 ^ v14
     state[7] ^= v7 ^ v15
+
+
+@njit(cache=True, nogil=True)
+def hash_text(text: npt.NDArray[np.uint8], start: int, end: int, initial: Words, state: Words, message: Words) -> np.uint64:
+    """The hash of a part of a text, as a number. `state` [8] and `message` [16] are room to work in."""
+    state[:] = initial
+    at = start
+    while True:
+        size = min(end - at, _BLOCK_BYTES)
+        message[:] = 0
+        for k in range(size):
+            message[k >> 3] |= np.uint64(text[at + k]) << np.uint64(8 * (k & 7))
+        at += size
+        compress(state, message, _BLOCK_BYTES + at - start, at == end)
+        if at == end:
+            break
+    hashed: np.uint64 = state[0]
+    return hashed

@@ -83,6 +83,9 @@ class InvalidRecord(msgspec.Struct, frozen=True):
 class ScoreEvent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One score of one event. `score_id` is `topic:partition:offset` of the event, so a copy has the same id.
 
+    When a late event was put before the event, it is scored anew, and `:r1` and up is added to the id: of the scores of an
+    event the one with the highest revision holds. Its `age_ms` is measured from the late event's record.
+
     `age_ms` is measured from the record's Kafka timestamp. `position` counts the session's events known when the
     score was made, this one included. `scores` holds `purchase` and `cart` (probability by horizon), `churn`
     (probability that the session ends here) and `next_type` (probability by type).
@@ -103,6 +106,16 @@ class ScoreEvent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     input_hash: str
     scores: dict[str, dict[str, float] | float]
     next_items: list[tuple[str, float]] | None = None
+
+
+def revision_of(score_id: str) -> tuple[str, int]:
+    """A score's id as that of the event's first score, and its revision, 0 for the first. Raises ValueError for no number."""
+    first, _, number = score_id.rpartition(":r")
+    if not first:
+        return score_id, 0
+    if not (number.isascii() and number.isdigit() and number[0] != "0"):
+        raise ValueError(f"{score_id!r} has no revision number")
+    return first, int(number)
 
 
 class OutcomeEvent(msgspec.Struct, frozen=True):

@@ -93,7 +93,7 @@ def encode(sessions: "Sequence[Session]") -> ModelInputs:
     return encode_rows([session.rows for session in sessions])
 
 
-def encode_rows(windows: Sequence[bytes]) -> ModelInputs:
+def encode_rows(windows: Sequence[bytes | memoryview]) -> ModelInputs:
     """Windows of packed rows (each a multiple of `ROW.itemsize` bytes) as model inputs."""
     lengths = np.array([len(window) // ROW.itemsize for window in windows], np.int32)
     steps = padded_steps(int(lengths.max(initial=1)))

@@ -1,19 +1,21 @@
 """The fold of one partition's log: what the worker, training and audit all call for every event, in order."""
 
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import NamedTuple
 
 from worker.contract.counters import Counters
 from worker.contract.events import ClickEvent
 from worker.contract.features import FeatureSpec, event_codes, hash64
+from worker.contract.revision import Revision, revisions
 from worker.contract.session import Arrival, Outcome, Session, SessionPolicy
 
 
 class Step(NamedTuple):
-    """An event folded in: the visitor's session after it, and what the event did."""
+    """An event folded in: the visitor's session after it, what the event did, and which others are to be scored anew for it."""
 
     session: Session
     outcome: Outcome
+    revisions: Sequence[Revision] = ()
 
 
 class Fold:
@@ -51,7 +53,7 @@ class Fold:
             self.sessions[event.visitor_id] = session
             self._seen_ms[event.visitor_id] = self.newest_ms
             self.counters.add(event, codes)
-        return Step(session, outcome)
+        return Step(session, outcome, revisions(before, arrival, session, self.spec) if outcome is Outcome.LATE else ())
 
     def expire(self) -> None:
         """Drop the sessions of forgotten visitors."""

@@ -51,12 +51,11 @@ _ITEM_AT = _CODES_AT + CODES.index("item")
 _SHARED_AT = _NUMBERS_AT + NUMBERS.index("item_views")
 _MOST_WORDS = 16  # of a hash's block
 
-_KEYED = initial_state(b"event")
 _PLAIN = initial_state(b"")
 
 
 class Batch(NamedTuple):
-    """B events in the order of the log, as arrays [B]. `names` holds the event ids one after the other, in UTF-8."""
+    """B events in the order of the log, as arrays [B]."""
 
     slot: Longs
     time_ms: Longs
@@ -64,15 +63,13 @@ class Batch(NamedTuple):
     codes: npt.NDArray[np.int32]  # [B, len(CODES)]
     cells: Longs  # [B, 3] counter cells of item, category and brand, -1 where the id is missing
     price: Floats
-    names: Bytes
-    ends: Longs  # where each id ends in `names`
+    event_hash: Words
 
 
 class Folded(NamedTuple):
     """What became of each event, [B]; of sessions, as they were right after it. `opened` is as in `HEAD`."""
 
     outcome: Bytes
-    event_hash: Words
     session: Words
     opened: Longs
     position: Longs
@@ -121,28 +118,6 @@ class Encoded(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def hash_events(batch: Batch, hashes: Words) -> None:
-    """`features.hash64("event", id)` of each event id."""
-    state, message = np.empty(8, np.uint64), np.empty(_MOST_WORDS, np.uint64)
-    start = 0
-    for i in range(len(batch.ends)):
-        state[:] = _KEYED
-        end = batch.ends[i]
-        at = start
-        while True:
-            size = min(end - at, 128)
-            message[:] = 0
-            for k in range(size):
-                message[k >> 3] |= np.uint64(batch.names[at + k]) << np.uint64(8 * (k & 7))
-            at += size
-            compress(state, message, 128 + at - start, at == end)
-            if at == end:
-                break
-        hashes[i] = state[0]
-        start = end
-
-
-@njit(cache=True, nogil=True)
 def fold(first: int, batch: Batch, folded: Folded, memory: Memory, rules: Rules, out: Encoded, changed: int) -> tuple[int, int]:
     """Fold events from `first` on; `changed` of those before it changed their session.
 
@@ -159,7 +134,7 @@ def fold(first: int, batch: Batch, folded: Folded, memory: Memory, rules: Rules,
             _forget(head)
         length, home = head.length, head.home
         folded.position[i], folded.session[i], folded.opened[i] = head.position, head.session, head.opened
-        if _holds(words, home, length, folded.event_hash[i]):
+        if _holds(words, home, length, batch.event_hash[i]):
             folded.outcome[i] = DUPLICATE
             continue
         ahead_ms = time_ms - head.last_ms
@@ -192,7 +167,7 @@ def fold(first: int, batch: Batch, folded: Folded, memory: Memory, rules: Rules,
         if head.length == rules.window:
             _halve(head, words, rules.window, state, message)
         _read_counters(batch.cells[i], time_ms, memory.cells, rules, shared)
-        _extend(i, batch, folded.event_hash[i], head, memory, rules, shared)
+        _extend(i, batch, head, memory, rules, shared)
         _link(words, head.home, head.home + head.length - 1, state, message)
         _count(batch.cells[i], batch.codes[i, 0], time_ms, memory, rules, shared)
         head.seen_ms = memory.newest_ms[0]
@@ -292,13 +267,11 @@ def _halve(head: Any, words: Words, window: int, state: Words, message: Words) -
 
 
 @njit(cache=True, nogil=True)
-def _extend(
-    i: int, batch: Batch, event_hash: np.uint64, head: Any, memory: Memory, rules: Rules, shared: npt.NDArray[np.float64]
-) -> None:
+def _extend(i: int, batch: Batch, head: Any, memory: Memory, rules: Rules, shared: npt.NDArray[np.float64]) -> None:
     """Put the event's row behind the session's, still without its chain hash."""
     time_ms, row = batch.time_ms[i], head.home + head.length
     words, ints, floats = memory.words[row], memory.ints[row], memory.floats[row]
-    words[_TIME], words[_HASH], words[_OFFSET] = np.uint64(time_ms), event_hash, np.uint64(batch.offset[i])
+    words[_TIME], words[_HASH], words[_OFFSET] = np.uint64(time_ms), batch.event_hash[i], np.uint64(batch.offset[i])
     item, repeats = batch.codes[i, 1], 0
     if item:
         for earlier in range(head.home, row):

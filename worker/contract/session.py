@@ -64,9 +64,9 @@ class Arrival(NamedTuple):
     remote: bool = False
 
 
-def session_number(first: ClickEvent, offset: int | None) -> int:
+def session_number(visitor_id: str, began_ms: int, offset: int | None) -> int:
     """The id of the session that an event begins, as a number. `offset` is that of a remote event, else None."""
-    text = f"{first.visitor_id}|{first.event_time}"
+    text = f"{visitor_id}|{began_ms}"
     return hash64("session", text if offset is None else f"{text}|{offset}")
 
 
@@ -109,9 +109,10 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
 
     def _begin(self, arrival: Arrival, spec: FeatureSpec) -> "Session":
         start_ms = arrival.event.event_time
+        number = session_number(self.visitor_id, start_ms, arrival.offset if arrival.remote else None)
         fresh = Session(
             visitor_id=self.visitor_id,
-            session_id=f"{session_number(arrival.event, arrival.offset if arrival.remote else None):016x}",
+            session_id=f"{number:016x}",
             started_ms=start_ms,
             last_ms=start_ms,
             previous_end_ms=self.last_ms if self.position else None,
@@ -128,16 +129,18 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
         row = self._row(arrival, arrival.event.event_time - self.last_ms, rows, counts)
         return self._with(window.extended(rows, row), arrival.event, counts)
 
-    def _repair(self, arrival: Arrival, spec: FeatureSpec) -> "Session":
-        """Put a late event in its place."""
+    def repaired(self, arrival: Arrival, spec: FeatureSpec) -> tuple[bytes, int]:
+        """The window with a late event in its place, and which row that is. It may be one row longer than the model sees."""
         event_time = arrival.event.event_time
         place = int(np.searchsorted(np.frombuffer(self.rows, ROW)["event_time"], event_time, side="right"))
-        counts = self._counts_at(event_time, spec)
-        row = self._row(arrival, 0, self.rows[: place * ROW_BYTES], counts)
-        rows = window.repaired(self.rows, row, place, min(self.started_ms, event_time), self.position + 1)
+        row = self._row(arrival, 0, self.rows[: place * ROW_BYTES], self._counts_at(event_time, spec))
+        return window.repaired(self.rows, row, place, min(self.started_ms, event_time), self.position + 1), place
+
+    def _repair(self, arrival: Arrival, spec: FeatureSpec) -> "Session":
+        rows, _ = self.repaired(arrival, spec)
         if len(rows) > spec.window * ROW_BYTES:
             rows = window.halved(rows, spec.window)
-        return self._with(rows, arrival.event, counts)
+        return self._with(rows, arrival.event, self._counts_at(arrival.event.event_time, spec))
 
     def _row(self, arrival: Arrival, gap_ms: int, earlier: bytes, counts: Counts) -> bytes:
         """The event's row, still without its chain hash, as the next after the `earlier` ones."""

@@ -5,30 +5,33 @@ stays packed until then. Late events are folded by `Session.append` itself.
 """
 
 import itertools
-import operator
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from worker.contract import kernel
+from worker.contract.clicks import Clicks, read
+from worker.contract.codec import MIN_EVENT_TIME_MS, encode
 from worker.contract.counters import WEIGHTS, Counters
 from worker.contract.events import EVENT_TYPES, ClickEvent
-from worker.contract.features import CODES, NUMBERS, ROW, TYPE_CODE, FeatureSpec, ModelInputs, bucket, padded_steps
+from worker.contract.features import CODES, NUMBERS, ROW, TYPE_CODE, FeatureSpec, ModelInputs, padded_steps
 from worker.contract.kernel import HEAD, LATE, NEW_SESSION, WHOLE
 from worker.contract.packed import (
     FIELDS,
     HEAD_BYTES,
     head_of,
-    key_of,
     seen_ms_of,
     session_and_position,
     session_of,
     unpack,
     visitor_of,
 )
+from worker.contract.revision import Revision, revisions
 from worker.contract.session import Arrival, Outcome, Session, SessionPolicy, session_number
+
+Longs = npt.NDArray[np.int64]
 
 #: Rows of a small block: most sessions stay this short. Longer ones move to a block of a whole window.
 _SMALL_ROWS = 8
@@ -38,8 +41,6 @@ _ROW_BYTES = ROW.itemsize
 _WHOLE_ROWS = 4
 _UNKNOWN = 255
 _OUTCOMES = tuple(Outcome)
-_COLUMNS = operator.attrgetter("visitor_id", "event_time", "event_type", "item_id", "category", "brand", "event_id", "price")
-_CACHED_IDS = 100_000
 #: How often a visitor's time until forgotten is looked for any that are due.
 _LOOKS = 64
 
@@ -56,26 +57,11 @@ class Step(NamedTuple):
     position: npt.NDArray[np.int64]  # [C]
     chain: npt.NDArray[np.uint64]  # [C]
     inputs: ModelInputs | None  # of C windows; None when C is 0 or nobody asked
+    revisions: list[Revision]  # other events, to be scored anew for the late ones among the B, in the order of these
 
     def outcomes(self) -> dict[Outcome, int]:
         """How many events did what."""
         return {_OUTCOMES[code]: int(count) for code, count in enumerate(np.bincount(self.outcome, minlength=len(_OUTCOMES)))}
-
-
-class _Buckets(dict[str | None, int]):
-    """Buckets of ids of one kind, remembered."""
-
-    def __init__(self, kind: str, buckets: int) -> None:
-        self._kind, self._buckets = kind, buckets
-        super().__init__({None: 0, "": 0})
-
-    def __missing__(self, value: str) -> int:
-        found = bucket(self._kind, value, self._buckets)
-        if len(self) >= _CACHED_IDS:
-            self.clear()
-            self.update({None: 0, "": 0})
-        self[value] = found
-        return found
 
 
 class Slab:
@@ -85,14 +71,7 @@ class Slab:
         self.spec = spec
         self.policy = policy
         self.counters = Counters(spec)
-        #: What gives an event's type, item, category and brand their code.
-        self._codes: tuple[Callable[[Any], int], ...] = (
-            TYPE_CODE.__getitem__,
-            _Buckets("item", spec.item_buckets).__getitem__,
-            _Buckets("category", spec.category_buckets).__getitem__,
-            _Buckets("brand", spec.brand_buckets).__getitem__,
-        )
-        self._slots: dict[str, int] = {}
+        self._slots: dict[bytes, int] = {}  # by key
         self._keys: list[bytes] = []  # by slot
         self._packed: dict[bytes, bytes] = {}  # by key
         small = min(_SMALL_ROWS, spec.window)
@@ -114,13 +93,20 @@ class Slab:
     def __len__(self) -> int:
         return len(self._slots) + len(self._packed)
 
-    def fold(self, events: Sequence[ClickEvent], offsets: Sequence[int] | npt.NDArray[np.int64], encode: bool = True) -> Step:
+    def fold(self, clicks: Clicks, offsets: Sequence[int] | Longs, encode: bool = True) -> Step:
         """Fold events in. `offsets` is where they stand in the partition's log; `encode` asks for the model's inputs."""
-        batch = self._batch(events, offsets)
-        size = len(events)
+        batch = kernel.Batch(
+            self._slots_of(clicks.keys),
+            clicks.time_ms,
+            np.array(offsets, np.int64),
+            clicks.codes,
+            self.counters.cells_of(clicks.codes),
+            clicks.price,
+            clicks.event_hash,
+        )
+        size = len(clicks.keys)
         folded = kernel.Folded(
             np.full(size, _UNKNOWN, np.uint8),
-            np.empty(size, np.uint64),
             np.empty(size, np.uint64),
             np.empty(size, np.int64),
             np.empty(size, np.int64),
@@ -133,17 +119,17 @@ class Slab:
             np.empty((wanted, 1), np.int32),
         )
         out = kernel.Encoded(inputs.codes.view(np.uint64), inputs.numbers.view(np.uint64), inputs.length[:, 0])
-        kernel.hash_events(batch, folded.event_hash)
         newest_ms = np.maximum.accumulate(np.maximum(batch.time_ms, self.newest_ms))
         remote = batch.time_ms + self.policy.forget_ms <= newest_ms
         at = changed = 0
+        anew: list[Revision] = []
         while True:
             at, changed = kernel.fold(at, batch, folded, self._memory(), self._rules, out, changed)
-            self._name_sessions(events, batch, remote, folded)
+            self._name_sessions(batch, remote, folded)
             if at == size:
                 break
             if folded.outcome[at] == LATE:
-                self._fold_late(at, events[at], batch, folded)
+                anew += self._fold_late(at, clicks.event(at), batch, folded)
                 if encode:
                     head = self._heads[batch.slot[at]]
                     kernel.write_window(head["home"], head["length"], self._memory(), out, changed)
@@ -157,7 +143,7 @@ class Slab:
         if encode and changed:
             steps = padded_steps(int(inputs.length[:changed].max()))
             seen = ModelInputs(inputs.codes[:changed, :steps], inputs.numbers[:changed, :steps], inputs.length[:changed])
-        return Step(folded.outcome, done, folded.session[done], folded.position[done], folded.chain[done], seen)
+        return Step(folded.outcome, done, folded.session[done], folded.position[done], folded.chain[done], seen, anew)
 
     @property
     def newest_ms(self) -> int:
@@ -170,9 +156,9 @@ class Slab:
 
     def sessions(self) -> Iterator[Session]:
         """Every visitor's session, but for forgotten visitors."""
-        for visitor, slot in self._slots.items():
+        for key, slot in self._slots.items():
             if self._heads[slot]["seen_ms"] > self._forgotten_ms:
-                yield self._read(visitor, slot)
+                yield self._read(visitor_of(key), slot)
         for key, packed in self._packed.items():
             if seen_ms_of(packed) > self._forgotten_ms:
                 yield unpack(visitor_of(key), packed)
@@ -193,7 +179,7 @@ class Slab:
         slots = np.flatnonzero((heads["seen_ms"] <= self._forgotten_ms) & (heads["position"] > 0))[:most].tolist()
         gone = [self._keys[slot] for slot in slots]
         for slot, key in zip(slots, gone, strict=True):
-            del self._slots[visitor_of(key)]
+            del self._slots[key]
             self._release(int(self._heads[slot]["home"]), int(self._heads[slot]["room"]))
             self._heads[slot] = np.zeros((), HEAD)
         self._changed = [changed[~np.isin(changed, slots)] for changed in self._changed]
@@ -247,66 +233,45 @@ class Slab:
         """A session that was put is gone."""
         self._packed.pop(key, None)
 
-    def _batch(self, events: Sequence[ClickEvent], offsets: Sequence[int] | npt.NDArray[np.int64]) -> kernel.Batch:
-        columns = tuple(zip(*map(_COLUMNS, events), strict=True)) or ((),) * 8
-        visitors, times, types, items, categories, brands, ids, prices = columns
-        slot = list(map(self._slots.get, visitors))
-        if None in slot:
-            slot = [self._slot(visitor) if known is None else known for visitor, known in zip(visitors, slot, strict=True)]
-        time_ms = np.array(times, np.int64)
-        hours = time_ms // 3_600_000
-        codes = np.empty((len(events), len(CODES)), np.int32)
-        for place, (code_of, values) in enumerate(zip(self._codes, (types, items, categories, brands), strict=True)):
-            codes[:, place] = list(map(code_of, values))
-        codes[:, 4] = hours % 24 + 1
-        codes[:, 5] = (hours // 24 + 3) % 7 + 1  # the epoch began on a Thursday
-        names: Sequence[str | bytes] = ids
-        joined = "".join(ids)
-        if not joined.isascii():
-            names = [name.encode("utf-8", "surrogatepass") for name in ids]
-        return kernel.Batch(
-            np.array(slot, np.int64),
-            time_ms,
-            np.array(offsets, np.int64),
-            codes,
-            self.counters.cells_of(codes),
-            np.array(prices, np.float64).astype(np.float32),
-            np.frombuffer(joined.encode("utf-8", "surrogatepass"), np.uint8),
-            np.cumsum(np.fromiter(map(len, names), np.int64, len(names))),
-        )
+    def _slots_of(self, keys: list[bytes]) -> Longs:
+        slots = list(map(self._slots.get, keys))
+        if None in slots:
+            slots = [self._slot(key) if known is None else known for key, known in zip(keys, slots, strict=True)]
+        return np.array(slots, np.int64)
 
-    def _slot(self, visitor: str) -> int:
+    def _slot(self, key: bytes) -> int:
         """The visitor's slot, made if there is none."""
-        known = self._slots.get(visitor)
+        known = self._slots.get(key)
         if known is not None:
             return known
         if self._unused:
             slot = self._unused.pop()
-            self._keys[slot] = key_of(visitor)
+            self._keys[slot] = key
         else:
             slot = len(self._keys)
-            self._keys.append(key_of(visitor))
-        self._slots[visitor] = slot
+            self._keys.append(key)
+        self._slots[key] = slot
         if slot == len(self._heads):
             self._heads = np.concatenate([self._heads, np.zeros(slot, HEAD)])
         self._heads[slot]["opened"] = -1
-        packed = self._packed.pop(self._keys[slot], None)
+        packed = self._packed.pop(key, None)
         if packed is not None:
-            self._write(slot, unpack(visitor, packed), seen_ms_of(packed))
+            self._write(slot, unpack(visitor_of(key), packed), seen_ms_of(packed))
             self._heads[slot]["unsaved"] = 0
         return slot
 
-    def _name_sessions(
-        self, events: Sequence[ClickEvent], batch: kernel.Batch, remote: npt.NDArray[np.bool_], folded: kernel.Folded
-    ) -> None:
+    def _name_sessions(self, batch: kernel.Batch, remote: npt.NDArray[np.bool_], folded: kernel.Folded) -> None:
         """Give sessions that the kernel has begun their ids, which are hashes of text."""
         fresh = np.flatnonzero((folded.outcome == NEW_SESSION) & (folded.opened >= 0))
         if not len(fresh):
             return
-        began_at = zip(fresh.tolist(), batch.offset[fresh].tolist(), remote[fresh].tolist(), strict=True)
-        ids = np.zeros(len(events), np.uint64)
-        ids[fresh] = [session_number(events[number], offset if far else None) for number, offset, far in began_at]
         slots = batch.slot[fresh]
+        columns = (slots, batch.time_ms[fresh], batch.offset[fresh], remote[fresh])
+        began = zip(*(column.tolist() for column in columns), strict=True)
+        ids = np.zeros(len(batch.slot), np.uint64)
+        ids[fresh] = [
+            session_number(visitor_of(self._keys[slot]), time_ms, offset if far else None) for slot, time_ms, offset, far in began
+        ]
         still = self._heads["opened"][slots] == fresh
         slots, fresh = slots[still], fresh[still]
         self._heads["session"][slots], self._heads["opened"][slots] = ids[fresh], -1
@@ -314,17 +279,20 @@ class Slab:
         folded.session[unnamed] = ids[folded.opened[unnamed]]
         folded.opened[unnamed] = -1
 
-    def _fold_late(self, at: int, event: ClickEvent, batch: kernel.Batch, folded: kernel.Folded) -> None:
+    def _fold_late(self, at: int, event: ClickEvent, batch: kernel.Batch, folded: kernel.Folded) -> list[Revision]:
+        """Fold a late event; returns which others are to be scored anew."""
         slot = int(batch.slot[at])
         codes = tuple(batch.codes[at].tolist())
         shared = self.counters.read(codes, event.event_time)
-        arrival = Arrival(event, int(folded.event_hash[at]), int(batch.offset[at]), codes, shared)  # begins no session
-        session, _ = self._read(event.visitor_id, slot).append(arrival, self.spec, self.policy)
+        arrival = Arrival(event, int(batch.event_hash[at]), int(batch.offset[at]), codes, shared)  # begins no session
+        before = self._read(event.visitor_id, slot)
+        session, _ = before.append(arrival, self.spec, self.policy)
         self.counters.add(event, codes)
         self._write(slot, session, self.newest_ms)
         head = self._heads[slot]
         folded.position[at], folded.session[at], folded.opened[at] = head["position"], head["session"], -1
         folded.chain[at] = self._words[head["home"] + head["length"] - 1, kernel.CHAIN]
+        return revisions(before, arrival, session, self.spec)
 
     def _read(self, visitor: str, slot: int) -> Session:
         head = self._heads[slot]
@@ -377,4 +345,6 @@ class Slab:
 
 def warm_up() -> None:
     """Compile what folds a batch, or load it from disk where that was done before: seconds that no partition should wait for."""
-    Slab(FeatureSpec(), SessionPolicy()).fold([ClickEvent("e", 1, "v", "view")], [0])
+    spec, event = FeatureSpec(), ClickEvent("e", MIN_EVENT_TIME_MS, "v", "view")
+    clicks = read([encode(event)], [b"v"], np.array([MIN_EVENT_TIME_MS]), spec, 0).clicks
+    Slab(spec, SessionPolicy()).fold(clicks, [0])

@@ -5,7 +5,6 @@ equal to what msgspec writes.
 """
 
 import itertools
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from msgspec import Raw
 from numba import njit
 
+from worker.contract.clicks import in_quotes
 from worker.contract.codec import encode
 from worker.contract.events import EVENT_TYPES, HORIZONS, ScoreEvent
 from worker.scoring.base import Scores
@@ -28,22 +28,28 @@ _LINE_BREAK = 10
 #: Most characters of a number, a hash, and true or false.
 _NUMBER, _HASH, _BOOL = 19, 16, 5
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
+_REVISION = np.frombuffer(b":r", np.uint8)  # between the event's place and the revision's number
 _TRUE, _FALSE = np.frombuffer(b"true", np.uint8), np.frombuffer(b"false", np.uint8)
 _encoder = msgspec.json.Encoder()
 
 
 class Scored(NamedTuple):
-    """What B scores are about. `place` is the events' topic and partition as in a score id; sessions and hashes are numbers."""
+    """What B scores are about. `place` is the events' topic and partition as in a score id; sessions and hashes are numbers.
+
+    `revisions` has the number of each score made anew after a late event, 0 for an event's first score.
+    """
 
     place: str
     offsets: Longs  # [B]
-    event_ids: Sequence[str]  # [B]
-    visitor_ids: Sequence[str]  # [B]
+    text: Bytes
+    event_ids: Longs  # [B, 2] where in the text they are, as JSON has them without their quotes
+    visitor_ids: Longs  # [B, 2] likewise
     sessions: Words  # [B]
     positions: Longs  # [B]
     event_times_ms: Longs  # [B]
     ages_ms: Longs  # [B]
     input_hashes: Words  # [B]
+    revisions: Longs  # [B]
 
 
 def score_lines(scored: Scored, scores: Scores, model: str, now_ms: int, deadline_ms: float) -> list[bytes]:
@@ -53,16 +59,19 @@ def score_lines(scored: Scored, scores: Scores, model: str, now_ms: int, deadlin
     millionths = np.rint(np.concatenate(heads, axis=1).astype(np.float64) * _WHOLE)  # [B, N]
     if not ((millionths >= 0) & (millionths <= _WHOLE)).all():
         raise ValueError("a score is no probability")
-    ids, visitors, items = (_texts(values) for values in (scored.event_ids, scored.visitor_ids, scores.next_items or ()))
+    items = np.frombuffer(_encoder.encode_lines(scores.next_items or ()), np.uint8)
     between = _between(scored.place, model, scores, now_ms)
     ends = np.cumsum([len(text) for text in between])
     count = len(scored.offsets)
-    room = count * (int(ends[-1]) + 4 * _NUMBER + _BOOL + 2 * _HASH + len(_TEMPLATE)) + len(ids) + len(visitors) + len(items)
+    names = int(sum(np.diff(spans).sum() for spans in (scored.event_ids, scored.visitor_ids)))
+    rest = 5 * _NUMBER + len(_REVISION) + _BOOL + 2 * _HASH + len(_TEMPLATE)
+    room = count * (int(ends[-1]) + rest) + names + len(items)
     lines, line_ends = np.empty(room, np.uint8), np.empty(count, np.int64)
-    numbers = np.stack([scored.offsets, scored.positions, scored.event_times_ms, scored.ages_ms], axis=1)
+    numbers = np.stack([scored.offsets, scored.positions, scored.event_times_ms, scored.ages_ms, scored.revisions], axis=1)
     _write(
         np.frombuffer(b"".join(between), np.uint8), ends, numbers, scored.ages_ms <= deadline_ms,
-        scored.sessions, scored.input_hashes, ids, visitors, items, millionths.astype(np.uint32), lines, line_ends,
+        scored.sessions, scored.input_hashes, scored.text, scored.event_ids, scored.visitor_ids, items,
+        millionths.astype(np.uint32), lines, line_ends,
     )  # fmt: skip
     every, starts = lines[: line_ends[-1] if count else 0].tobytes(), [0, *line_ends.tolist()]
     return [every[start:end] for start, end in itertools.pairwise(starts)]
@@ -71,14 +80,11 @@ def score_lines(scored: Scored, scores: Scores, model: str, now_ms: int, deadlin
 def warm_up() -> None:
     """Compile, or load from disk where that was done before."""
     number, name = np.ones(1, np.int64), np.ones(1, np.uint64)
+    text, span = in_quotes(["id"])
+    scored = Scored("", number, text, span, span, name, number, number, number, name, number)
     horizons, types = (np.zeros((1, len(names)), np.float32) for names in (HORIZONS, EVENT_TYPES))
     scores = Scores(horizons, horizons, np.zeros(1, np.float32), types, None, "1", "model")
-    score_lines(Scored("", number, ["e"], ["v"], name, number, number, number, name), scores, "", 0, 0)
-
-
-def _texts(values: Sequence[Any]) -> Bytes:
-    """Each as JSON, which holds no line break, and a line break behind it."""
-    return np.frombuffer(_encoder.encode_lines(values), np.uint8)
+    score_lines(scored, scores, "", 0, 0)
 
 
 def _between(place: str, model: str, scores: Scores, now_ms: int) -> list[bytes]:
@@ -87,8 +93,8 @@ def _between(place: str, model: str, scores: Scores, now_ms: int) -> list[bytes]
     quoted: Any = Raw(b'"' + _HOLE + b'"')
     event = ScoreEvent(
         score_id=Raw(_encoder.encode(place)[:-1] + _HOLE + b'"'),  # type: ignore[arg-type]
-        event_id=hole,
-        visitor_id=hole,
+        event_id=quoted,
+        visitor_id=quoted,
         session_id=quoted,
         position=hole,
         event_time=hole,
@@ -124,26 +130,30 @@ _DIGITS = np.array([list(f"{number:03}".encode()) for number in range(1000)], np
 def _write(
     between: Bytes,
     ends: Longs,
-    numbers: Longs,  # [B, 4] offset, position, event time, age
+    numbers: Longs,  # [B, 5] offset, position, event time, age, revision
     met: npt.NDArray[np.bool_],
     sessions: Words,
     hashes: Words,
-    event_ids: Bytes,
-    visitor_ids: Bytes,
-    items: Bytes,  # empty: there are none
+    text: Bytes,
+    event_ids: Longs,
+    visitor_ids: Longs,
+    items: Bytes,  # a line each, as JSON; empty: there are none
     millionths: npt.NDArray[np.uint32],  # [B, N]
     lines: Bytes,
     line_ends: Longs,
 ) -> None:
     """Fill the holes, in the order of ScoreEvent's fields, for one event after the other."""
-    at = event = visitor = item = 0
+    at = item = 0
     for i in range(len(numbers)):
         at = _copy(lines, at, between, 0, ends[0])
         at = _integer(lines, at, numbers[i, 0])
+        if numbers[i, 4]:
+            at = _copy(lines, at, _REVISION, 0, len(_REVISION))
+            at = _integer(lines, at, numbers[i, 4])
         at = _copy(lines, at, between, ends[0], ends[1])
-        at, event = _line(lines, at, event_ids, event)
+        at = _copy(lines, at, text, event_ids[i, 0], event_ids[i, 1])
         at = _copy(lines, at, between, ends[1], ends[2])
-        at, visitor = _line(lines, at, visitor_ids, visitor)
+        at = _copy(lines, at, text, visitor_ids[i, 0], visitor_ids[i, 1])
         at = _copy(lines, at, between, ends[2], ends[3])
         at = _hash(lines, at, sessions[i])
         at = _copy(lines, at, between, ends[3], ends[4])

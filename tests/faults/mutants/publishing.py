@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 from aiokafka.errors import KafkaError
 
+from worker import pipeline
 from worker.delivery import Delivery
 from worker.lane import Lane
 from worker.owner import NOTHING, Owner
@@ -171,7 +172,20 @@ class _Nobody:
         return
 
 
+@contextmanager
+def revisions_not_published() -> Iterator[None]:
+    """What stands behind a late event keeps the score it had."""
+    fold = pipeline.fold_batch
+
+    def forgetful(*batch: Any) -> pipeline.FoldedBatch:
+        return fold(*batch)._replace(revisions=[])
+
+    with patch.object(pipeline, "fold_batch", forgetful):
+        yield
+
+
 MUTANTS = (
+    revisions_not_published,
     ack_before_produce,
     commit_before_state,
     state_before_scores,

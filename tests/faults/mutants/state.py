@@ -8,10 +8,13 @@ from unittest.mock import patch
 
 from tests.faults.broker import Entry, Log
 from worker import pipeline
-from worker.contract import kernel
+from worker.contract import kernel, slab
+from worker.contract.clicks import Clicks
 from worker.contract.counters import Counters
 from worker.contract.features import ROW
-from worker.contract.slab import Slab
+from worker.contract.revision import Revision
+from worker.contract.session import Session
+from worker.contract.slab import Slab, Step
 from worker.pipeline import FoldedBatch
 from worker.store import Change, PartitionState
 
@@ -128,14 +131,14 @@ def counter_blocks_not_whole() -> Iterator[None]:
 @contextmanager
 def duplicates_not_detected() -> Iterator[None]:
     """An event that comes twice counts twice."""
-    hashes = kernel.hash_events
+    fold = Slab.fold
     never = itertools.count()
 
-    def other(batch: Any, event_hash: Any) -> None:
-        hashes(batch, event_hash)
-        event_hash[:] = [next(never) for _ in event_hash]
+    def other(self: Slab, clicks: Clicks, *rest: Any, **named: Any) -> Step:
+        clicks.event_hash[:] = [next(never) for _ in clicks.event_hash]
+        return fold(self, clicks, *rest, **named)
 
-    with patch.object(kernel, "hash_events", other):
+    with patch.object(Slab, "fold", other):
         yield
 
 
@@ -163,7 +166,52 @@ def unfinished_state_read() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def revisions_of_newest_only() -> Iterator[None]:
+    """Of the events behind a late one only the last is scored anew."""
+    revisions = slab.revisions
+
+    def stingy(*session: Any) -> list[Revision]:
+        return revisions(*session)[-1:]
+
+    with patch.object(slab, "revisions", stingy):
+        yield
+
+
+@contextmanager
+def revisions_counted_in_memory() -> Iterator[None]:
+    """Revisions are numbered by what the process remembers: a batch that is folded again goes on counting."""
+    revisions = slab.revisions
+    counts: dict[tuple[str, int], int] = {}
+
+    def counted(before: Session, *rest: Any) -> list[Revision]:
+        found = []
+        for revision in revisions(before, *rest):
+            name = (revision.visitor_id, revision.offset)
+            counts[name] = counts.get(name, 0) + 1
+            found.append(revision._replace(number=counts[name]))
+        return found
+
+    with patch.object(slab, "revisions", counted):
+        yield
+
+
+@contextmanager
+def revised_from_the_whole_window() -> Iterator[None]:
+    """An event is scored anew from the whole session, and so knows what came after it."""
+    revisions = slab.revisions
+
+    def knowing(before: Session, arrival: Any, after: Session, spec: Any) -> list[Revision]:
+        return [one._replace(window=after.rows) for one in revisions(before, arrival, after, spec)]
+
+    with patch.object(slab, "revisions", knowing):
+        yield
+
+
 MUTANTS = (
+    revisions_of_newest_only,
+    revisions_counted_in_memory,
+    revised_from_the_whole_window,
     state_without_position,
     session_not_kept,
     newest_row_not_kept,

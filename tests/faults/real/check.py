@@ -8,7 +8,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from tests.support.reference import Reference, replayed
 from worker.audit.run import Options, audit
-from worker.contract.events import ScoreEvent
+from worker.contract.events import ScoreEvent, revision_of
 from worker.dead import parse_dead
 from worker.settings import Settings
 from worker.span import bounds, read_span, reader
@@ -72,20 +72,23 @@ async def _check_partition(settings: Settings, partition: int) -> list[str]:
 
 async def _check_scores(settings: Settings, partition: int, expected: Reference) -> list[str]:
     """Every copy must be that of the replay, so copies are the same; whether their probabilities are, the audit sees."""
-    seen: set[tuple[int, int]] = set()
+    scores = {(*place, 0): score for place, score in expected.scores.items()} | expected.revisions
+    seen: set[tuple[int, int, int]] = set()
     wrong: list[str] = []
     async for record in _read(settings, settings.topics.scores, partition):
         score = _scores.decode(record.value or b"")
-        topic, number, offset = score.score_id.rsplit(":", 2)
-        place = (int(number), int(offset))
+        first, revision = revision_of(score.score_id)
+        topic, number, offset = first.rsplit(":", 2)
+        place = (int(number), int(offset), revision)
         seen.add(place)
-        should = expected.scores.get(place)
+        should = scores.get(place)
         if topic != settings.topics.clicks or should is None or record.key != score.visitor_id.encode():
             wrong.append(f"score {score.score_id} should not be there")
         elif any(getattr(score, name) != getattr(should, name) for name in _VALUES):
             wrong.append(f"score {score.score_id} is not that of the reference replay")
     wrong += [
-        f"{settings.topics.clicks}:{partition}:{offset} has no score" for partition, offset in expected.scores.keys() - seen
+        f"{settings.topics.clicks}:{partition}:{offset} has no score {revision}"
+        for partition, offset, revision in scores.keys() - seen
     ]
     return _first(wrong)
 

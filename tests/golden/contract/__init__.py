@@ -35,7 +35,7 @@ def golden_steps() -> list[dict[str, Any]]:
     fold = Fold(SPEC, POLICY)
     steps = []
     for offset, event in enumerate(golden_clicks()):
-        session, outcome = fold.apply(event, offset)
+        session, outcome, _ = fold.apply(event, offset)
         row = np.frombuffer(session.rows, ROW)[-1]
         steps.append(
             {

@@ -95,12 +95,16 @@ def test_a_faithful_worker_passes(world: World) -> None:
     report = world.audit()
     assert {name: tally.first for name, tally in report.checks.items()} == dict.fromkeys(report.checks)
     assert report.ok
-    clicks, scored = len(world.clicks), len(world.scores)
+    clicks, revised = len(world.clicks), 3
+    scored = len(world.scores) - revised
     assert {name: tally.checked for name, tally in report.checks.items()} == {
-        "I1": clicks, "I2": scored, "I3": scored, "I4": scored, "I5": 1, "I6": 0, "I7": len(world.outcomes),
+        "I1": clicks, "I2": scored + revised, "I3": scored + revised, "I4": scored, "I5": 1, "I6": 0, "I7": len(world.outcomes),
     }  # fmt: skip
     assert scored == clicks - 2
-    assert report.counts == {"clicks": clicks, "scores": scored, "dead letters": 1, "drops": 1, "outcomes": len(world.outcomes)}
+    assert report.counts == {
+        "clicks": clicks, "scores": scored, "revised scores": revised, "dead letters": 1, "drops": 1,
+        "outcomes": len(world.outcomes),
+    }  # fmt: skip
 
 
 def test_an_error_in_the_columns_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +229,7 @@ def _dead_for(offset: int) -> Callable[[World], None]:
 
 
 def _committed_too_far(world: World) -> None:
-    del world.scores[-4:]
+    del world.scores[11:15]
 
 
 def _outcome(at: int, **fields: object) -> Callable[[World], None]:
@@ -285,7 +289,7 @@ _SPOILED: dict[str, tuple[Callable[[World], None], set[str], str]] = {
     "a score of another topic": (_more_scores(2, score_id="other:0:2"), {"I1"}, "other:0:2"),
     "a score of an invalid record": (_more_scores(2, score_id=f"clicks:0:{_BAD}"), {"I1", "I4"}, "is no event"),
     "a score of a dropped click": (_more_scores(2, score_id=f"clicks:0:{_COPY}"), {"I1", "I4"}, "dropped by policy (duplicate)"),
-    "no score at all": (_raw_score(b"{}"), {"I1"}, "intent-scores:0:15 is no score"),
+    "no score at all": (_raw_score(b"{}"), {"I1"}, "intent-scores:0:18 is no score"),
     "a tombstone among the scores": (_raw_score(None), {"I1"}, "is no score"),
     "a session id that is no hash": (_more_scores(2, session_id="x" * 16), {"I1"}, "is no score"),
     "a session id past 64 bits": (_more_scores(2, session_id="f" * 17), {"I1"}, "no hash of 64 bits"),
@@ -295,7 +299,7 @@ _SPOILED: dict[str, tuple[Callable[[World], None], set[str], str]] = {
     "a dead letter with another reason": (_dead(_header("inkling-reason", b"empty")), {"I1"}, "says empty, should say not_json"),
     "a dead letter with other bytes": (_dead(lambda record: record._replace(value=b"?")), {"I1"}, "does not hold the bytes"),
     "a foreign record among the dead": (_dead(lambda record: record._replace(headers=())), {"I1", "I5"}, "is no dead letter"),
-    "a copy with another hash": (_more_scores(2, input_hash="0" * 16), {"I2"}, "clicks:0:2 at intent-scores:0:15 differs"),
+    "a copy with another hash": (_more_scores(2, input_hash="0" * 16), {"I2"}, "clicks:0:2 at intent-scores:0:18 differs"),
     "a copy with another position": (_more_scores(2, position=9), {"I2"}, "differs from its first copy"),
     "a copy with other probabilities": (_more_scores(2, scores=_OTHER_P), {"I2"}, "other probabilities than its first copy"),
     "another input hash": (_score(2, input_hash="00000000000000ff"), {"I3"}, "clicks:0:2: input hash 00000000000000ff should be"),
@@ -306,6 +310,32 @@ _SPOILED: dict[str, tuple[Callable[[World], None], set[str], str]] = {
     "a position left out": (_score(2, position=4), {"I4"}, "clicks:0:2 has position 4"),
     "a position twice": (_score(2, position=2), {"I4"}, "clicks:0:2 has position 2"),
     "committed too far": (_committed_too_far, {"I1", "I5", "I7"}, "clicks:0 is committed up to 17, but 13 is unfinished"),
+    "a revision is missing": (_no_scores_at(16), {"I1", "I5"}, "clicks:0:10 is late, score clicks:0:3:r1 is missing"),
+    "a revision that nobody called for": (
+        _more_scores(16, score_id="clicks:0:3:r2"),
+        {"I1"},
+        "clicks:0:3:r2 is made anew, but no",
+    ),
+    "a revision of an event before the late one": (
+        _more_scores(16, score_id="clicks:0:1:r1"),
+        {"I1"},
+        "clicks:0:1:r1 is made anew",
+    ),
+    "a revision without a number": (_more_scores(16, score_id="clicks:0:3:r0"), {"I1"}, "has no revision number"),
+    "a revision with another hash": (_score(16, input_hash="0" * 16), {"I3"}, "score clicks:0:3:r1: input hash 0000000000000000"),
+    "a revision with another position": (_score(16, position=9), {"I3"}, "score clicks:0:3:r1: position 9 should be 5"),
+    "a revision of another session": (_score(16, session_id="f" * 16), {"I3"}, "clicks:0:3:r1: session ffffffffffffffff"),
+    "a revision of another event": (_score(16, event_id="e"), {"I3"}, "clicks:0:3:r1: it is about another event"),
+    "a copy of a revision with another hash": (
+        _more_scores(16, input_hash="0" * 16),
+        {"I2"},
+        "clicks:0:3:r1 at intent-scores:0:18",
+    ),
+    "a copy of a revision with other probabilities": (
+        _more_scores(16, scores=_OTHER_P),
+        {"I2"},
+        "clicks:0:3:r1 at intent-scores",
+    ),
     "another label": (_other_label, {"I7"}, "should be"),
     "another time to the event": (_other_time, {"I7"}, "s to the event, should be"),
     "censored without need": (_outcome(7, label=None, censored=True), {"I7"}, "is censored, should be"),

@@ -50,7 +50,7 @@ def _scored(count: int, wrong: int | None = None) -> tuple[Sample, Said, Report]
     sample, said = Sample(10, 1), Said("clicks", 0, 0, count, report)
     for offset in range(count):
         event = ClickEvent(f"e{offset}", 1_700_000_000_000 + offset, "v", "view")
-        session, _ = fold.apply(event, offset)
+        session, _, _ = fold.apply(event, offset)
         p = round(0.01 * session.position, 6) + (1e-4 if offset == wrong else 0)
         score = ScoreEvent(
             score_id=f"clicks:0:{offset}", event_id=event.event_id, visitor_id="v", session_id=session.session_id,
@@ -92,7 +92,7 @@ def test_the_sample_is_bounded_and_fair() -> None:
     assert offsets == [scored.offset for scored in _scored(50)[0].by_maker()[_MAKER]]
     assert min(offsets) < 25 < max(offsets)
     fallback = Sample(10, 1)
-    session, _ = Fold(FeatureSpec(), SessionPolicy()).apply(ClickEvent("e", 1_700_000_000_000, "v", "view"), 0)
+    session, _, _ = Fold(FeatureSpec(), SessionPolicy()).apply(ClickEvent("e", 1_700_000_000_000, "v", "view"), 0)
     fallback.offer(0, ("intent", "3", "fallback"), partial(encode_sessions, [session]))
     assert fallback.by_maker() == {}
 

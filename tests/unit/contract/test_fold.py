@@ -95,7 +95,7 @@ def test_copies_change_nothing(log: list[ClickEvent], data: st.DataObject) -> No
         fold.apply(event, offset)
         copy = log[data.draw(st.integers(0, offset))]
         before = state(fold)
-        session, outcome = fold.apply(copy, offset)
+        session, outcome, _ = fold.apply(copy, offset)
         assert outcome in (Outcome.DUPLICATE, Outcome.TOO_LATE)
         assert session == fold.sessions.get(copy.visitor_id, Session(copy.visitor_id))
         assert state(fold) == before
@@ -145,7 +145,7 @@ def test_late_events_end_where_their_order_would_have_led(log: list[ClickEvent],
 def test_every_step_keeps_the_session_sound(log: list[ClickEvent]) -> None:
     """After each event: rows in order of time and of different events, position up by one, times and gaps true to the rows."""
     before: dict[str, Session] = {}
-    for event, (session, outcome) in zip(log, folded(log)[1], strict=True):
+    for event, (session, outcome, _) in zip(log, folded(log)[1], strict=True):
         old = before.get(event.visitor_id, Session(event.visitor_id))
         if not outcome.changed:
             assert session == old
@@ -186,7 +186,7 @@ def test_window_is_anchored_by_position(window: int) -> None:
     for position in range(1, 5 * window):
         # Every third event is late, where the window is long enough to take it: that must make no difference.
         late_ms = 1_500 if position % 3 == 0 and window > 3 else 0
-        session, outcome = fold.apply(click(f"e{position}", START_MS + position * 1_000 - late_ms), position)
+        session, outcome, _ = fold.apply(click(f"e{position}", START_MS + position * 1_000 - late_ms), position)
         assert outcome.changed
         length = len(session.rows) // ROW.itemsize
         assert length == window_length(position, window)
@@ -200,7 +200,7 @@ def test_window_is_anchored_by_position(window: int) -> None:
 def test_appending_keeps_the_rows_before(log: list[ClickEvent]) -> None:
     """What the model saw of earlier events stays as it was when more are appended: its work on them can be kept."""
     before: dict[str, Session] = {}
-    for event, (session, outcome) in zip(log, folded(log)[1], strict=True):
+    for event, (session, outcome, _) in zip(log, folded(log)[1], strict=True):
         old = before.get(event.visitor_id)
         if outcome is Outcome.APPENDED and old is not None and len(old.rows) < SPEC.window * ROW.itemsize:
             assert session.rows.startswith(old.rows)
@@ -211,7 +211,7 @@ def test_appending_keeps_the_rows_before(log: list[ClickEvent]) -> None:
 @given(logs(visitors=2, late=False))
 def test_numbers_equal_those_of_a_batch_oracle(log: list[ClickEvent]) -> None:
     """Sums over the whole ordered log, written down directly, give what the fold gives step by step."""
-    for offset, (event, (session, _)) in enumerate(zip(log, folded(log)[1], strict=True)):
+    for offset, (event, (session, *_)) in enumerate(zip(log, folded(log)[1], strict=True)):
         row = dict(zip(NUMBERS, np.frombuffer(session.rows, ROW)["numbers"][-1].tolist(), strict=True))
         own = [past for past in log[:offset] if past.visitor_id == event.visitor_id]
         session_start = 0

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from tests.logs import fold_events
 from training.read import EventFiles
 from training.simulate import load_shop, simulate
 from worker.contract.events import ClickEvent
@@ -98,7 +99,7 @@ def test_the_whole_log_at_once_says_the_same(source: str | Path) -> None:
     at, session, position = [], [], []
     for start in range(0, len(log), _BATCH):
         events = log[start : start + _BATCH]
-        step = slab.fold(events, range(start, start + len(events)))
+        step = fold_events(slab, events, range(start, start + len(events)))
         at += (step.at + start).tolist()
         session += step.session.tolist()
         position += step.position.tolist()

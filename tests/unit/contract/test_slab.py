@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.logs import FORGETFUL, SPEC, START_MS, click, folded, logs
+from tests.logs import FORGETFUL, SPEC, START_MS, click, fold_events, folded, logs
 from worker.contract.events import ClickEvent
 from worker.contract.features import FeatureSpec, encode
 from worker.contract.fold import Fold
@@ -20,12 +20,13 @@ def by_batches(slab: Slab, log: list[ClickEvent], ends: set[int]) -> None:
     start = 0
     for end in sorted(end for end in {*ends, len(log)} if end <= len(log)):
         events, offsets = log[start:end], range(start, end)
-        step = slab.fold(events, offsets)
+        step = fold_events(slab, events, offsets)
         expected = [fold.apply(event, offset) for event, offset in zip(events, offsets, strict=True)]
         start = end
-        assert [tuple(Outcome)[code] for code in step.outcome] == [outcome for _, outcome in expected]
-        changed = [session for session, outcome in expected if outcome.changed]
-        assert step.at.tolist() == [number for number, (_, outcome) in enumerate(expected) if outcome.changed]
+        assert [tuple(Outcome)[code] for code in step.outcome] == [outcome for _, outcome, _ in expected]
+        assert step.revisions == [revision for one in expected for revision in one.revisions]
+        changed = [session for session, outcome, _ in expected if outcome.changed]
+        assert step.at.tolist() == [number for number, (_, outcome, _) in enumerate(expected) if outcome.changed]
         assert [f"{one:016x}" for one in step.session.tolist()] == [one.session_id for one in changed]
         assert step.position.tolist() == [one.position for one in changed]
         assert [f"{one:016x}" for one in step.chain.tolist()] == [one.input_hash for one in changed]
@@ -93,7 +94,7 @@ def test_changes_read_back_in_order_are_the_sessions(log: list[ClickEvent], ends
     slab, copy = Slab(SPEC, FORGETFUL), Slab(SPEC, FORGETFUL)
     start = 0
     for end in sorted({*ends, len(log)}):
-        slab.fold(log[start:end], range(start, min(end, len(log))))
+        fold_events(slab, log[start:end], range(start, min(end, len(log))))
         start = min(end, len(log))
         for key, row, packed in slab.take_changed():
             if row:
@@ -108,7 +109,7 @@ def test_changes_read_back_in_order_are_the_sessions(log: list[ClickEvent], ends
         copy.counters.restore(*taken)
     more = [click(f"more{n}", START_MS + 10_000_000 + n, f"v{n % 3}", item="lamp") for n in range(20)]
     for one in (slab, copy):
-        one.fold(more, range(100, 120))
+        fold_events(one, more, range(100, 120))
     assert {one.visitor_id: one for one in copy.sessions()} == {one.visitor_id: one for one in slab.sessions()}
 
 
@@ -119,16 +120,18 @@ def test_expiring_changes_nothing_but_memory(log: list[ClickEvent], ends: set[in
     slab, fold = Slab(SPEC, FORGETFUL), Fold(SPEC, FORGETFUL)
     start = 0
     for end in sorted(end for end in {*ends, len(log)} if end <= len(log)):
-        step = slab.fold(log[start:end], range(start, end))
+        step = fold_events(slab, log[start:end], range(start, end))
         expected = [fold.apply(event, offset) for offset, event in enumerate(log[start:end], start)]
-        assert [tuple(Outcome)[code] for code in step.outcome] == [outcome for _, outcome in expected]
-        assert [f"{one:016x}" for one in step.chain.tolist()] == [one.input_hash for one, outcome in expected if outcome.changed]
+        assert [tuple(Outcome)[code] for code in step.outcome] == [outcome for _, outcome, _ in expected]
+        assert [f"{one:016x}" for one in step.chain.tolist()] == [
+            one.input_hash for one, outcome, _ in expected if outcome.changed
+        ]
         start = end
         while slab.expire(most=1):
             pass
     fold.expire()
     assert {one.visitor_id: one for one in slab.sessions()} == fold.sessions
-    slab.fold([click("last", START_MS + 10**9, "last")], [len(log)])
+    fold_events(slab, [click("last", START_MS + 10**9, "last")], [len(log)])
     slab.expire()
     assert len(slab) == 1
 
@@ -136,9 +139,9 @@ def test_expiring_changes_nothing_but_memory(log: list[ClickEvent], ends: set[in
 def test_rows_that_do_not_follow_are_refused() -> None:
     """New rows need the very session that they were added to."""
     slab = Slab(SPEC, FORGETFUL)
-    slab.fold([click(f"e{n}", START_MS + n, "v") for n in range(5)], range(5))
+    fold_events(slab, [click(f"e{n}", START_MS + n, "v") for n in range(5)], range(5))
     ((_, _, whole),) = slab.take_changed()
-    slab.fold([click("e5", START_MS + 5, "v")], [5])
+    fold_events(slab, [click("e5", START_MS + 5, "v")], [5])
     ((_, row, fresh),) = slab.take_changed()
     assert row == 5
     other = Slab(SPEC, FORGETFUL)

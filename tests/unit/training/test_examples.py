@@ -25,7 +25,7 @@ def served(events: list[ClickEvent], spec: FeatureSpec) -> dict[int, bytes]:
     fold = Fold(spec, POLICY)
     seen = {}
     for offset, event in enumerate(events):
-        session, outcome = fold.apply(event, offset)
+        session, outcome, _ = fold.apply(event, offset)
         assert outcome.changed
         seen[offset] = _visible(np.frombuffer(session.rows, ROW))
     return seen

@@ -1,0 +1,172 @@
+"""ClickEvents of a batch as columns: what the fold and the scores need of each."""
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from worker.contract import scan
+from worker.contract.codec import decode
+from worker.contract.events import ClickEvent, InvalidRecord
+from worker.contract.features import CODES, FeatureSpec, event_codes, hash64, price_or_nan
+from worker.contract.packed import key_of
+
+Longs = npt.NDArray[np.int64]
+
+_encoder = msgspec.json.Encoder()
+#: `scan` looks ahead by as much as a word is long.
+_BEHIND = 8 * scan.END
+
+
+class Clicks(NamedTuple):
+    """B events in the order of the log. Spans say where in `text` the ids are as JSON has them, without their quotes."""
+
+    keys: list[bytes]  # [B] visitor id in UTF-8
+    time_ms: Longs  # [B]
+    codes: npt.NDArray[np.int32]  # [B, len(CODES)] `features.event_codes`
+    price: npt.NDArray[np.float32]  # [B] NaN where there is none
+    event_hash: npt.NDArray[np.uint64]  # [B] `features.hash64("event", id)`
+    text: npt.NDArray[np.uint8]
+    event_id: Longs  # [B, 2] span
+    visitor_id: Longs  # [B, 2] span
+    event: Callable[[int], ClickEvent]  # one of them as a whole
+
+    def at(self, rows: Longs) -> "Clicks":
+        """Some of the events."""
+        return self._replace(
+            keys=[self.keys[row] for row in rows.tolist()],
+            time_ms=self.time_ms[rows],
+            codes=self.codes[rows],
+            price=self.price[rows],
+            event_hash=self.event_hash[rows],
+            event_id=self.event_id[rows],
+            visitor_id=self.visitor_id[rows],
+            event=lambda row: self.event(int(rows[row])),
+        )
+
+
+class Read(NamedTuple):
+    """What B records hold: events, which records `at` [C] they are from, and why the others are none."""
+
+    clicks: Clicks
+    at: Longs
+    invalid: list[tuple[int, InvalidRecord]]
+
+
+def clicks_of(events: Sequence[ClickEvent], spec: FeatureSpec) -> Clicks:
+    """Events as columns."""
+    columns = _Columns(len(events), spec, b"")
+    for row, event in enumerate(events):
+        columns.put(row, event)
+    return columns.clicks([key_of(event.visitor_id) for event in events], events.__getitem__)
+
+
+def read(
+    values: Sequence[bytes | None], keys: Sequence[bytes | None], timestamps_ms: Longs, spec: FeatureSpec, max_future_ms: int
+) -> Read:
+    """Records as events: what `codec.decode` makes of each by its value, key and Kafka timestamp."""
+    text, simple = _joined(values), scan.UTF8
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        simple = scan.ASCII  # whose text it is that is none, `decode` finds out
+    columns = _Columns(len(values), spec, text)
+    buckets = scan.Buckets(spec.item_buckets, spec.category_buckets, spec.brand_buckets)
+    newest_ms = timestamps_ms + max_future_ms
+    scan.scan(_texts(text, values), _texts(_joined(keys), keys), newest_ms, simple, buckets, columns.scanned)
+    columns.put_clock()
+    invalid: list[tuple[int, InvalidRecord]] = []
+    for row in np.flatnonzero(~columns.scanned.plain).tolist():
+        event = decode(values[row], keys[row], int(timestamps_ms[row]), max_future_ms)
+        if isinstance(event, InvalidRecord):
+            invalid.append((row, event))
+        else:
+            columns.put(row, event)
+
+    def event_of(row: int) -> ClickEvent:
+        event = decode(values[row], keys[row], int(timestamps_ms[row]), max_future_ms)
+        assert isinstance(event, ClickEvent)
+        return event
+
+    clicks = columns.clicks(keys, event_of)  # type: ignore[arg-type]  # no event is without a key
+    if not invalid:
+        return Read(clicks, np.arange(len(values)), invalid)
+    at = np.delete(np.arange(len(values)), [row for row, _ in invalid])
+    return Read(clicks.at(at), at, invalid)
+
+
+def in_quotes(texts: Sequence[str]) -> tuple[npt.NDArray[np.uint8], Longs]:
+    """Texts as JSON has them, one after the other, and where each is without its quotes: [B, 2]."""
+    quoted = [_encoder.encode(text) for text in texts]
+    ends = np.cumsum([len(text) for text in quoted], dtype=np.int64)
+    starts = ends - np.array([len(text) for text in quoted], np.int64)
+    return np.frombuffer(b"".join(quoted), np.uint8), np.stack([starts + 1, ends - 1], axis=1)
+
+
+class _Columns:
+    """Columns to be filled in, by `scan` from a text or event by event."""
+
+    def __init__(self, size: int, spec: FeatureSpec, text: bytes) -> None:
+        self._spec = spec
+        self._texts = [text]
+        self._size = len(text)
+        self.scanned = scan.Scanned(
+            np.zeros(size, np.bool_),
+            np.zeros(size, np.int64),
+            np.zeros((size, len(CODES)), np.int32),
+            np.full(size, np.nan),
+            np.zeros(size, np.uint64),
+            np.zeros((size, 2), np.int64),
+            np.zeros((size, 2), np.int64),
+        )
+
+    def put(self, row: int, event: ClickEvent) -> None:
+        """Fill in an event, by the definitions; its ids go behind the text."""
+        columns = self.scanned
+        columns.time_ms[row] = event.event_time
+        columns.codes[row] = event_codes(event, self._spec)
+        columns.price[row] = price_or_nan(event)
+        columns.event_hash[row] = hash64("event", event.event_id)
+        columns.event_id[row] = self._append(event.event_id)
+        columns.visitor_id[row] = self._append(event.visitor_id)
+
+    def put_clock(self) -> None:
+        """Fill in all hours and weekdays."""
+        hours = self.scanned.time_ms // 3_600_000
+        self.scanned.codes[:, 4] = hours % 24 + 1
+        self.scanned.codes[:, 5] = (hours // 24 + 3) % 7 + 1  # the epoch began on a Thursday
+
+    def clicks(self, keys: Sequence[bytes], event: Callable[[int], ClickEvent]) -> Clicks:
+        """The columns as they are."""
+        columns = self.scanned
+        return Clicks(
+            list(keys),
+            columns.time_ms,
+            columns.codes,
+            columns.price.astype(np.float32),
+            columns.event_hash,
+            np.frombuffer(b"".join(self._texts), np.uint8),
+            columns.event_id,
+            columns.visitor_id,
+            event,
+        )
+
+    def _append(self, name: str) -> tuple[int, int]:
+        quoted = _encoder.encode(name)
+        start = self._size
+        self._texts.append(quoted)
+        self._size += len(quoted)
+        return start + 1, self._size - 1
+
+
+def _joined(texts: Sequence[bytes | None]) -> bytes:
+    return scan.END.join([text or b"" for text in texts]) + _BEHIND
+
+
+def _texts(joined: bytes, texts: Sequence[bytes | None]) -> scan.Texts:
+    """The texts where `_joined` puts them."""
+    starts = np.fromiter(accumulate((len(text or b"") + 1 for text in texts), initial=0), np.int64, len(texts) + 1)
+    return scan.Texts(np.frombuffer(joined, np.uint8), starts[:-1], starts[1:] - 1)

@@ -1,0 +1,256 @@
+"""ClickEvents out of JSON, compiled: what `codec.decode` says of records that are as nearly all are, a batch at a time.
+
+A record is plain if it is one flat object whose texts need no unescaping, whose ids are printable ASCII and whose numbers have at
+most 15 digits and no exponent. Of any other record nothing is said here, not even that it is wrong: `codec.decode` is asked.
+A test holds the two equal on whatever is called plain.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from worker.contract.blake2b import Words, hash_text, initial_state
+from worker.contract.codec import MAX_EVENT_TIME_MS, MAX_RECORD_BYTES, MIN_EVENT_TIME_MS
+from worker.contract.events import EVENT_TYPES, ClickEvent
+
+Bytes = npt.NDArray[np.uint8]
+Longs = npt.NDArray[np.int64]
+
+#: Stands behind each text of a batch: no JSON goes on over it, so that nobody has to look for an end.
+END = b"\x00"
+
+
+class Texts(NamedTuple):
+    """Texts one after the other, with `END` behind each."""
+
+    text: Bytes
+    starts: Longs  # [B]
+    ends: Longs  # [B]
+
+
+class Buckets(NamedTuple):
+    """How many buckets ids of items, categories and brands have."""
+
+    item: int
+    category: int
+    brand: int
+
+
+class Scanned(NamedTuple):
+    """What was read of B records; of those that are not `plain`, nothing that counts. Spans lie in the texts, without quotes."""
+
+    plain: npt.NDArray[np.bool_]  # [B]
+    time_ms: Longs  # [B]
+    codes: npt.NDArray[np.int32]  # [B, len(CODES)] of which type, item, category and brand are filled in
+    price: npt.NDArray[np.float64]  # [B] NaN where there is none
+    event_hash: Words  # [B]
+    event_id: Longs  # [B, 2]
+    visitor_id: Longs  # [B, 2]
+
+
+_NAMES = ClickEvent.__struct_fields__
+_NAME_TEXT = np.frombuffer("".join(_NAMES).encode(), np.uint8)
+_NAME_ENDS = np.cumsum([len(name) for name in _NAMES])
+_TYPE_TEXT = np.frombuffer("".join(EVENT_TYPES).encode(), np.uint8)
+_TYPE_ENDS = np.cumsum([len(name) for name in EVENT_TYPES])
+_EVENT_ID, _TIME, _VISITOR, _TYPE, _ITEM, _CATEGORY, _BRAND, _PRICE, _QUANTITY = (
+    _NAMES.index(name)
+    for name in ("event_id", "event_time", "visitor_id", "event_type", "item_id", "category", "brand", "price", "quantity")
+)
+_UNKNOWN = -1
+_REQUIRED = 1 << _EVENT_ID | 1 << _TIME | 1 << _VISITOR | 1 << _TYPE
+#: Bytes, which are at least as many as the characters that the contract limits.
+_MOST_ID, _MOST_TEXT, _MOST_AMOUNT = 256, 2048, 1e12
+#: So many digits are exact as a double, and so is the power of ten below: the quotient then is the nearest double.
+_MOST_DIGITS = 15
+_POWERS = 10.0 ** np.arange(_MOST_DIGITS + 1)
+_QUOTE, _BACKSLASH, _COLON, _COMMA, _OPEN, _CLOSE, _ZERO, _NINE, _POINT = (ord(char) for char in '"\\:,{}09.')
+_SPACE, _TAB, _LINE, _RETURN, _LAST_PRINTABLE = 0x20, 0x09, 0x0A, 0x0D, 0x7E
+_NULL, _TRUE, _FALSE = (np.frombuffer(word, np.uint8) for word in (b"null", b"true", b"false"))
+_EVENT_KEY, _ITEM_KEY, _CATEGORY_KEY, _BRAND_KEY = (initial_state(key) for key in (b"event", b"item", b"category", b"brand"))
+#: The bytes that a text may hold and still need no unescaping: of any text in UTF-8, and of one in ASCII.
+UTF8 = np.array([byte >= _SPACE and byte not in (_QUOTE, _BACKSLASH) for byte in range(256)])
+ASCII = UTF8 & (np.arange(256) < 0x80)
+
+
+@njit(cache=True, nogil=True)
+def scan(values: Texts, keys: Texts, newest_ms: Longs, simple: npt.NDArray[np.bool_], buckets: Buckets, scanned: Scanned) -> None:
+    """Read records into `scanned`. `newest_ms` [B] is the latest time that each may have; `simple` is `UTF8` or `ASCII`:
+    the texts must be in UTF-8 as a whole for the first.
+    """
+    state, message = np.empty(8, np.uint64), np.empty(16, np.uint64)
+    spans = np.empty((len(_NAME_ENDS), 2), np.int64)
+    for i in range(len(values.starts)):
+        scanned.plain[i] = False
+        if values.ends[i] - values.starts[i] > MAX_RECORD_BYTES:
+            continue
+        spans[:] = 0
+        time_ms, price = _read(values.text, values.starts[i], values.ends[i], simple, spans)
+        if not MIN_EVENT_TIME_MS <= time_ms < MAX_EVENT_TIME_MS or time_ms > newest_ms[i]:
+            continue
+        event, visitor = spans[_EVENT_ID], spans[_VISITOR]
+        if not (_is_id(values.text, event) and _is_id(values.text, visitor)):
+            continue
+        size = keys.ends[i] - keys.starts[i]
+        if not _same(values.text, visitor[0], visitor[1], keys.text, keys.starts[i], size):
+            continue
+        kind = _index(values.text, spans[_TYPE, 0], spans[_TYPE, 1], _TYPE_TEXT, _TYPE_ENDS, 0)
+        if kind == _UNKNOWN:
+            continue
+        scanned.plain[i] = True
+        scanned.time_ms[i], scanned.price[i] = time_ms, price
+        scanned.codes[i, 0] = kind + 1
+        scanned.codes[i, 1] = _bucket(values.text, spans[_ITEM], _ITEM_KEY, buckets.item, state, message)
+        scanned.codes[i, 2] = _bucket(values.text, spans[_CATEGORY], _CATEGORY_KEY, buckets.category, state, message)
+        scanned.codes[i, 3] = _bucket(values.text, spans[_BRAND], _BRAND_KEY, buckets.brand, state, message)
+        scanned.event_hash[i] = hash_text(values.text, event[0], event[1], _EVENT_KEY, state, message)
+        scanned.event_id[i] = event
+        scanned.visitor_id[i] = visitor
+
+
+@njit(cache=True, nogil=True)
+def _read(text: Bytes, at: int, end: int, simple: npt.NDArray[np.bool_], spans: Longs) -> tuple[int, float]:
+    """The event's time and price, and into `spans` where its texts are. The time is -1 if the object is not plain."""
+    nothing = -1, np.nan
+    time_ms, price, seen, expected = -1, np.nan, 0, 0
+    at = _skip_space(text, at)
+    if text[at] != _OPEN:
+        return nothing
+    while True:
+        at = _skip_space(text, at + 1)
+        if text[at] != _QUOTE:
+            return nothing
+        close = _text_end(text, at + 1, simple)
+        field = _index(text, at + 1, close, _NAME_TEXT, _NAME_ENDS, expected)
+        if close < 0 or (field >= 0 and seen >> field & 1):
+            return nothing
+        if field >= 0:
+            seen |= 1 << field
+            expected = field + 1
+        at = _skip_space(text, close + 1)
+        if text[at] != _COLON:
+            return nothing
+        at = _skip_space(text, at + 1)
+        is_number = field in (_TIME, _PRICE, _QUANTITY)
+        if text[at] == _QUOTE:
+            start, at = at + 1, _text_end(text, at + 1, simple)
+            most = _MOST_ID if field in (_EVENT_ID, _VISITOR) else _MOST_TEXT
+            if at < 0 or is_number or (field >= 0 and at - start > most):
+                return nothing
+            if field >= 0:
+                spans[field] = start, at
+            at += 1
+        elif _ZERO <= text[at] <= _NINE:
+            at, digits, decimals = _number(text, at)
+            if at < 0 or not (is_number or field == _UNKNOWN):
+                return nothing
+            amount = digits / _POWERS[decimals]
+            if field == _TIME:
+                if decimals:
+                    return nothing
+                time_ms = digits
+            elif field == _PRICE:
+                price = amount
+            if is_number and field != _TIME and amount > _MOST_AMOUNT:
+                return nothing
+        elif _same(text, at, at + 4, _NULL, 0, 4):
+            if field in (_EVENT_ID, _TIME, _VISITOR, _TYPE):
+                return nothing
+            at += 4
+        elif field == _UNKNOWN and _same(text, at, at + 4, _TRUE, 0, 4):
+            at += 4
+        elif field == _UNKNOWN and _same(text, at, at + 5, _FALSE, 0, 5):
+            at += 5
+        else:
+            return nothing
+        at = _skip_space(text, at)
+        if text[at] == _CLOSE:
+            break
+        if text[at] != _COMMA:
+            return nothing
+    if _skip_space(text, at + 1) != end or seen & _REQUIRED != _REQUIRED:
+        return nothing
+    return time_ms, price
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _skip_space(text: Bytes, at: int) -> int:
+    while text[at] == _SPACE or text[at] == _LINE or text[at] == _TAB or text[at] == _RETURN:
+        at += 1
+    return at
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _text_end(text: Bytes, at: int, simple: npt.NDArray[np.bool_]) -> int:
+    """Where the quote is that ends a text, or -1 if what comes first needs more than a look."""
+    while simple[text[at]]:
+        at += 1
+    return at if text[at] == _QUOTE else -1
+
+
+@njit(cache=True, nogil=True)
+def _number(text: Bytes, at: int) -> tuple[int, int, int]:
+    """Where a number ends (-1 if it is not plain), its digits as a whole number, and how many of them are decimals."""
+    digits, count, decimals, point = 0, 0, 0, False
+    begins_with_zero = text[at] == _ZERO
+    while True:
+        if _ZERO <= text[at] <= _NINE:
+            digits = 10 * digits + (text[at] - _ZERO)
+            count += 1
+            decimals += point
+            if count > _MOST_DIGITS or (begins_with_zero and not point and count > 1):
+                return -1, 0, 0
+        elif text[at] == _POINT and not point:
+            point = True
+        else:
+            break
+        at += 1
+    if (point and not decimals) or text[at] in (ord("e"), ord("E"), _POINT):
+        return -1, 0, 0
+    return at, digits, decimals
+
+
+@njit(cache=True, nogil=True)
+def _index(text: Bytes, start: int, end: int, names: Bytes, ends: Longs, expected: int) -> int:
+    """Which of the names the text is, -1 for none. The expected one is looked at first."""
+    for k in range(len(ends)):
+        name = expected + k
+        if name >= len(ends):
+            name -= len(ends)
+        name_start = ends[name - 1] if name else 0
+        if _same(text, start, end, names, name_start, ends[name] - name_start):
+            return name
+    return _UNKNOWN
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _same(text: Bytes, start: int, end: int, other: Bytes, other_start: int, size: int) -> bool:
+    if end - start != size:
+        return False
+    for k in range(size):  # noqa: SIM110  # numba knows no `all`
+        if text[start + k] != other[other_start + k]:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _is_id(text: Bytes, span: Longs) -> bool:
+    """Whether a text is printable ASCII and neither empty nor begins with a blank."""
+    if span[0] == span[1] or text[span[0]] == _SPACE:
+        return False
+    for at in range(span[0], span[1]):  # noqa: SIM110  # as above
+        if text[at] > _LAST_PRINTABLE:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _bucket(text: Bytes, span: Longs, key: Words, buckets: int, state: Words, message: Words) -> int:
+    """`features.bucket` of a text."""
+    if span[0] == span[1]:
+        return 0
+    hashed = hash_text(text, span[0], span[1], key, state, message)
+    found: int = np.int64(hashed % np.uint64(buckets - 1)) + 1  # type: ignore[assignment]
+    return found
