@@ -1,6 +1,7 @@
 """The test inference at start: the newest version that Triton says is ready must give the scores it was published with."""
 
 import asyncio
+import time
 from pathlib import Path
 
 from deploy.local.triton import Probe, found_models
@@ -11,6 +12,9 @@ from worker.versions import list_versions, open_version
 
 _TIMEOUT_S = 30.0  # the first inference of a version may compile
 _MAX_BATCH = 128
+#: A model's own process may be too busy to answer just then: Triton calls it not ready for a moment.
+_SETTLE_S = 10.0
+_POLL_S = 0.2
 
 
 def golden_probe(repository: Path) -> Probe:
@@ -31,10 +35,13 @@ def golden_probe(repository: Path) -> Probe:
 async def _check_newest(address: str, model_folder: Path, versions: list[str]) -> None:
     scorer = await TritonScorer.connect(address, model_folder.name, _TIMEOUT_S, _MAX_BATCH)
     try:
-        for version in reversed(versions):
-            if await scorer.is_ready(version):
-                await check(scorer, version, open_version(model_folder, version).golden)
-                return
+        give_up = time.monotonic() + _SETTLE_S
+        while time.monotonic() < give_up:
+            for version in reversed(versions):
+                if await scorer.is_ready(version):
+                    await check(scorer, version, open_version(model_folder, version).golden)
+                    return
+            await asyncio.sleep(_POLL_S)
     finally:
         await scorer.close()
     raise ScorerRejected(f"none of the versions {', '.join(versions)} of {model_folder.name} is ready")
