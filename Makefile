@@ -14,6 +14,7 @@ install: .venv/.installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
 	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	@$(BIN)/python -c "from worker.pipeline import warm_up; warm_up()"  # compiled now, no first start has to wait for it
 	@touch $@
 
 demo: install
