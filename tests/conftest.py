@@ -10,7 +10,7 @@ from deploy.local.stack import LocalStack
 from deploy.local.state import read_state
 from deploy.local.topics import create_topics, standard_topics
 from tests.support.stack_left import assert_nothing_left
-from worker.settings import TopicSettings
+from worker.settings import KafkaSettings, Settings, TopicSettings, WorkerSettings
 
 _HERE = Path(__file__).parent
 #: These start servers and processes of their own: never two at a time.
@@ -58,6 +58,16 @@ def topics(kafka: str, topic_names: TopicSettings) -> TopicSettings:
     """`topic_names`, made on `kafka` with four partitions each (the control topic with one)."""
     create_topics(kafka, standard_topics(topic_names))
     return topic_names
+
+
+@pytest.fixture
+def settings(kafka: str, topics: TopicSettings) -> Settings:
+    """Settings of a worker with topics and a group of its own."""
+    return Settings(
+        kafka=KafkaSettings(bootstrap_servers=kafka),
+        topics=topics,
+        worker=WorkerSettings(group=f"group-{topics.clicks}", max_batch=64, commit_interval_s=0.2, session_timeout_s=1.5),
+    )
 
 
 def _started(directory: Path, with_triton: bool) -> Iterator[LocalStack]:

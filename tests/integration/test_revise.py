@@ -2,27 +2,15 @@
 
 import asyncio
 
-import pytest
-
 from tests.support.constant_worker import run_constant_worker
 from tests.support.topics import read, read_scores, send, wait_committed
 from worker.audit.run import Options, audit
 from worker.contract.codec import encode
 from worker.contract.events import ClickEvent
 from worker.revise import KafkaClicks
-from worker.settings import KafkaSettings, Settings, TopicSettings, WorkerSettings
+from worker.settings import Settings
 
 _T0 = 1_760_000_000_000
-
-
-@pytest.fixture
-def settings(kafka: str, topics: TopicSettings) -> Settings:
-    """Settings of a worker with topics and a group of its own."""
-    return Settings(
-        kafka=KafkaSettings(bootstrap_servers=kafka),
-        topics=topics,
-        worker=WorkerSettings(group=f"group-{topics.clicks}", max_batch=64, commit_interval_s=0.2, session_timeout_s=1.5),
-    )
 
 
 def _clicks(names: str, *at_s: int) -> list[tuple[bytes, bytes]]:

@@ -18,21 +18,11 @@ from worker.contract.codec import decode
 from worker.contract.events import InvalidRecord, revision_of
 from worker.contract.fold import Fold
 from worker.errors import StateError
-from worker.settings import KafkaSettings, Settings, TopicSettings, WorkerSettings
+from worker.settings import Settings
 from worker.store import KafkaSource, restore
 
 #: Larger records never reach a topic with Kafka's default limit.
 _KAFKA_LIMIT = 1_000_000
-
-
-@pytest.fixture
-def settings(kafka: str, topics: TopicSettings) -> Settings:
-    """Settings of a worker with topics and a group of its own."""
-    return Settings(
-        kafka=KafkaSettings(bootstrap_servers=kafka),
-        topics=topics,
-        worker=WorkerSettings(group=f"group-{topics.clicks}", max_batch=64, commit_interval_s=0.2, session_timeout_s=1.5),
-    )
 
 
 @asynccontextmanager
