@@ -16,11 +16,14 @@ HORIZONS: tuple[str, ...] = ("5m", "30m", "session", "24h", "7d")
 #: Heads with a label per horizon.
 HAZARD_HEADS: tuple[str, ...] = ("purchase", "cart")
 
-Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-Text = Annotated[str, msgspec.Meta(max_length=2048)]
+#: Most characters of an id and of any other text, and the greatest amount.
+MAX_ID, MAX_TEXT, MAX_AMOUNT = 256, 2048, 1e12
+
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)]
+Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
 #: Anything that fits 64 bits; which times are plausible is the codec's business.
 Milliseconds = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-Amount = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+Amount = Annotated[float, msgspec.Meta(ge=0, le=MAX_AMOUNT)]
 
 
 class ClickEvent(msgspec.Struct, frozen=True, gc=False):

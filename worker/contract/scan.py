@@ -13,7 +13,7 @@ from numba import njit
 
 from worker.contract.blake2b import Words, hash_text, initial_state
 from worker.contract.codec import MAX_EVENT_TIME_MS, MAX_RECORD_BYTES, MIN_EVENT_TIME_MS
-from worker.contract.events import EVENT_TYPES, ClickEvent
+from worker.contract.events import EVENT_TYPES, MAX_AMOUNT, MAX_ID, MAX_TEXT, ClickEvent
 
 Bytes = npt.NDArray[np.uint8]
 Longs = npt.NDArray[np.int64]
@@ -61,8 +61,6 @@ _EVENT_ID, _TIME, _VISITOR, _TYPE, _ITEM, _CATEGORY, _BRAND, _PRICE, _QUANTITY =
 )
 _UNKNOWN = -1
 _REQUIRED = 1 << _EVENT_ID | 1 << _TIME | 1 << _VISITOR | 1 << _TYPE
-#: Bytes, which are at least as many as the characters that the contract limits.
-_MOST_ID, _MOST_TEXT, _MOST_AMOUNT = 256, 2048, 1e12
 #: So many digits are exact as a double, and so is the power of ten below: the quotient then is the nearest double.
 _MOST_DIGITS = 15
 _POWERS = 10.0 ** np.arange(_MOST_DIGITS + 1)
@@ -136,7 +134,8 @@ def _read(text: Bytes, at: int, end: int, simple: npt.NDArray[np.bool_], spans: 
         is_number = field in (_TIME, _PRICE, _QUANTITY)
         if text[at] == _QUOTE:
             start, at = at + 1, _text_end(text, at + 1, simple)
-            most = _MOST_ID if field in (_EVENT_ID, _VISITOR) else _MOST_TEXT
+            # In bytes, of which there are at least as many as characters.
+            most = MAX_ID if field in (_EVENT_ID, _VISITOR) else MAX_TEXT
             if at < 0 or is_number or (field >= 0 and at - start > most):
                 return nothing
             if field >= 0:
@@ -153,7 +152,7 @@ def _read(text: Bytes, at: int, end: int, simple: npt.NDArray[np.bool_], spans: 
                 time_ms = digits
             elif field == _PRICE:
                 price = amount
-            if is_number and field != _TIME and amount > _MOST_AMOUNT:
+            if is_number and field != _TIME and amount > MAX_AMOUNT:
                 return nothing
         elif _same(text, at, at + 4, _NULL, 0, 4):
             if field in (_EVENT_ID, _TIME, _VISITOR, _TYPE):
