@@ -108,13 +108,14 @@ class ScoredBatch(NamedTuple):
 def fold_batch(state: PartitionState, records: list[ConsumerRecord], max_future_ms: int) -> FoldedBatch:
     """Decode a partition's records and fold them into its state, in order."""
     dead: list[Record] = []
-    values, keys, offsets, timestamps_ms = zip(*map(_FIELDS, records), strict=True)
-    taken = read(values, keys, np.array(timestamps_ms), state.fold.spec, max_future_ms)
+    values, keys, *numbers = zip(*map(_FIELDS, records), strict=True)
+    offsets, timestamps_ms = (np.array(column, np.int64) for column in numbers)
+    taken = read(values, keys, timestamps_ms, state.fold.spec, max_future_ms)
     for row, invalid in taken.invalid:
         metrics.dead_letters.labels(invalid.reason.value).inc()
         dead.append(_dead_letter(records[row], invalid))
     at, clicks = taken.at, taken.clicks
-    step = state.fold.fold(clicks, np.array(offsets)[at])
+    step = state.fold.fold(clicks, offsets[at])
     _count(step)
     if len(step.at) < len(at):
         at, clicks = at[step.at], clicks.at(step.at)
@@ -123,8 +124,8 @@ def fold_batch(state: PartitionState, records: list[ConsumerRecord], max_future_
         next_offset,
         clicks,
         records if len(at) == len(records) else [records[row] for row in at.tolist()],
-        np.array(offsets)[at],
-        np.array(timestamps_ms)[at],
+        offsets[at],
+        timestamps_ms[at],
         step.session,
         step.position,
         step.chain,

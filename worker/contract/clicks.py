@@ -78,16 +78,20 @@ def read(
     newest_ms = timestamps_ms + max_future_ms
     scan.scan(_texts(text, values), _texts(_joined(keys), keys), newest_ms, simple, buckets, columns.scanned)
     columns.put_clock()
+
+    def decoded(row: int) -> ClickEvent | InvalidRecord:
+        return decode(values[row], keys[row], int(timestamps_ms[row]), max_future_ms)
+
     invalid: list[tuple[int, InvalidRecord]] = []
     for row in np.flatnonzero(~columns.scanned.plain).tolist():
-        event = decode(values[row], keys[row], int(timestamps_ms[row]), max_future_ms)
+        event = decoded(row)
         if isinstance(event, InvalidRecord):
             invalid.append((row, event))
         else:
             columns.put(row, event)
 
     def event_of(row: int) -> ClickEvent:
-        event = decode(values[row], keys[row], int(timestamps_ms[row]), max_future_ms)
+        event = decoded(row)
         assert isinstance(event, ClickEvent)
         return event
 
