@@ -347,4 +347,6 @@ def warm_up() -> None:
     """Compile what folds a batch, or load it from disk where that was done before: seconds that no partition should wait for."""
     spec, event = FeatureSpec(), ClickEvent("e", MIN_EVENT_TIME_MS, "v", "view")
     clicks = read([encode(event)], [b"v"], np.array([MIN_EVENT_TIME_MS]), spec, 0).clicks
-    Slab(spec, SessionPolicy()).fold(clicks, [0])
+    slab = Slab(spec, SessionPolicy())
+    slab.fold(clicks, [0])
+    slab.take_changed(b"mark")
