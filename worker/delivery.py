@@ -1,6 +1,7 @@
 """Publishing a batch in the one order that loses nothing."""
 
 import asyncio
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -10,15 +11,13 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential
 
 from worker import kafka, metrics
 from worker.errors import DeliveryError
-from worker.owner import Connect, Owner
-from worker.send import Record
+from worker.owner import PACK_BYTES, Connect, Owner
+from worker.record_batch import Records, record_batches
+from worker.send import Record, packed
 from worker.settings import Settings
-from worker.store import Change
 
 log = get_logger()
 
-#: Records of one topic are packed up to this size: small batches cost, large ones delay.
-_PACK_BYTES = 900_000
 #: A single record may be larger.
 _RECORD_BYTES = 12_000_000
 #: How long to wait at the end for connections that are still closing.
@@ -39,14 +38,15 @@ class Delivery:
     committed then see no copies at all, and each score only when the state that counts it in is safe, too.
     """
 
-    def __init__(self, settings: Settings, connect: Connect = AIOKafkaProducer) -> None:
+    def __init__(self, settings: Settings, connect: Connect = AIOKafkaProducer, pack_bytes: int = PACK_BYTES) -> None:
         self._settings = settings
         self._connect = connect
+        self._pack_bytes = pack_bytes
         self._records = connect(
             **kafka.connection(settings.kafka),
             acks="all",
             linger_ms=0,
-            max_batch_size=_PACK_BYTES,
+            max_batch_size=pack_bytes,
             max_request_size=_RECORD_BYTES,
         )
         self._closing: set[asyncio.Task[None]] = set()
@@ -77,13 +77,16 @@ class Delivery:
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
-    async def publish(self, owner: Owner, partition: int, scores: list[Record], dead: list[Record], state: list[Change]) -> None:
+    async def publish(self, owner: Owner, partition: int, scores: Records, dead: list[Record], state: Records) -> None:
         """Steps 1 and 2 for one batch; the caller does step 3. Raises OwnershipError when the partition has moved."""
         topics = self._settings.topics
         if self._settings.worker.delivery == "exactly_once":
-            await owner.write(state, {topics.scores: scores, topics.dead: dead})
+            await owner.write(state, scores, dead)
             return
-        left = {topics.scores: scores, topics.dead: dead}
+        left: dict[str, Callable[[], Iterable[Any]]] = {
+            topics.scores: lambda: record_batches(scores, False, self._pack_bytes),
+            topics.dead: lambda: packed(self._records, dead),
+        }
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(DeliveryError),
             wait=wait_exponential(multiplier=0.1, max=5),
@@ -92,7 +95,7 @@ class Delivery:
             with attempt:
                 # 1 scores and dead letters. While one topic is away, the other is not filled with copies.
                 answers = await asyncio.gather(
-                    *(self._send(topic, partition, records) for topic, records in left.items()), return_exceptions=True
+                    *(self._send(topic, partition, packs()) for topic, packs in left.items()), return_exceptions=True
                 )
                 left = {topic: left[topic] for topic, answer in zip(list(left), answers, strict=True) if answer is not None}
                 for error in filter(None, answers):
@@ -103,19 +106,7 @@ class Delivery:
         # 2 state
         await owner.write(state)
 
-    async def _send(self, topic: str, partition: int, records: list[Record]) -> None:
-        """Send in packs, each confirmed before the next is sent: what is sent again must not fall behind what comes after."""
-        pack = self._records.create_batch()
-        for key, value, headers in records:
-            if pack.append(key=key, value=value, timestamp=None, headers=headers) is not None:
-                continue
-            await self._send_pack(topic, partition, pack)
-            pack = self._records.create_batch()
-            if pack.append(key=key, value=value, timestamp=None, headers=headers) is None:
-                # Larger than a whole pack: aiokafka sends a single record of any size that the broker takes.
-                await (await self._records.send(topic, value, key=key, headers=headers, partition=partition))
-        await self._send_pack(topic, partition, pack)
-
-    async def _send_pack(self, topic: str, partition: int, pack: Any) -> None:
-        if pack.record_count():
+    async def _send(self, topic: str, partition: int, packs: Iterable[Any]) -> None:
+        """Send packs, each confirmed before the next is sent: what is sent again must not fall behind what comes after."""
+        for pack in packs:
             await (await self._records.send_batch(pack, topic, partition=partition))

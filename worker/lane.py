@@ -1,4 +1,7 @@
-"""One partition's three steps, each a task with a bounded queue before it, in order."""
+"""One partition's three steps, each a task with a bounded queue before it, in order.
+
+A large batch is prepared in a thread: nearly all of that is compiled code, which runs beside the event loop.
+"""
 
 import asyncio
 from collections import deque
@@ -10,9 +13,11 @@ from aiokafka.structs import TopicPartition
 
 #: Batches that may wait for the first step: one, so that it never starves and memory stays small.
 _WAITING_BATCHES = 1
-#: Events without a score with which another batch is taken: so that the next is folded while small ones are scored, and so
-#: that it never is long until all that was taken is scored, when the partition goes to another worker.
+#: Events of a partition without a score with which another batch is taken: so that the next is folded while small ones are
+#: scored.
 _UNSCORED_EVENTS = 256
+#: Batches of more events are large.
+_LARGE = 256
 #: Batches that may wait to be published, and are then published as one: the dearer a publication is beside a batch, the
 #: fewer there are of them.
 _PUBLISHED_AT_ONCE = 8
@@ -33,13 +38,33 @@ class Steps(Protocol[P, S]):
     """What is done with the batches of one partition."""
 
     def prepare(self, records: list[ConsumerRecord]) -> P:
-        """The first step: CPU, never waits."""
+        """The first step: CPU, never waits. Called in any thread, for one batch after the other."""
 
     async def score(self, batch: P) -> S:
         """The second step, for one batch after the other."""
 
     async def publish(self, batches: Sequence[S]) -> None:
         """The last step, for all batches that have come to it meanwhile. They are finished when it returns."""
+
+
+class Room:
+    """What all lanes together may hold: so that it never is long until all is scored, when partitions go to another worker."""
+
+    def __init__(self, most: int) -> None:
+        self.grew = asyncio.Event()
+        self._most = most
+        self._unscored = 0
+
+    @property
+    def is_left(self) -> bool:
+        return self._unscored <= self._most
+
+    def take(self, events: int) -> None:
+        self._unscored += events
+
+    def give_back(self, events: int) -> None:
+        self._unscored -= events
+        self.grew.set()
 
 
 class Lane(Generic[P, S]):
@@ -54,7 +79,7 @@ class Lane(Generic[P, S]):
         next_offset: int,
         steps: Steps[P, S],
         fail: Callable[[BaseException], None],
-        room: asyncio.Event,
+        room: Room,
     ) -> None:
         self.partition = partition
         self.taken = next_offset  # below this, records were taken
@@ -67,13 +92,13 @@ class Lane(Generic[P, S]):
         self._incoming: asyncio.Queue[list[ConsumerRecord]] = asyncio.Queue(_WAITING_BATCHES)
         self._prepared: asyncio.Queue[P] = asyncio.Queue(1)
         self._scored: asyncio.Queue[S] = asyncio.Queue(_PUBLISHED_AT_ONCE)
-        work = (self._prepare(steps), self._score(steps), self._publish(steps))
-        self._tasks = [asyncio.create_task(_guarded(step, fail)) for step in work]
+        work = (self._prepare, self._score, self._publish)
+        self._tasks = [asyncio.create_task(_guarded(step, steps, fail)) for step in work]
 
     @property
     def has_room(self) -> bool:
         """Whether `take` may be called."""
-        return not self._incoming.full() and sum(self._unscored) <= _UNSCORED_EVENTS
+        return self._room.is_left and not self._incoming.full() and sum(self._unscored) <= _UNSCORED_EVENTS
 
     @property
     def oldest_ms(self) -> int | None:
@@ -85,6 +110,7 @@ class Lane(Generic[P, S]):
         self._incoming.put_nowait(records)
         self._first_ms.append(records[0].timestamp)
         self._unscored.append(len(records))
+        self._room.take(len(records))
         self.taken = records[-1].offset + 1
         self.idle.clear()
 
@@ -93,18 +119,20 @@ class Lane(Generic[P, S]):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._room.give_back(sum(self._unscored))
+        self._unscored.clear()
 
     async def _prepare(self, steps: Steps[P, S]) -> None:
         while True:
             records = await self._incoming.get()
-            self._room.set()
-            await self._prepared.put(steps.prepare(records))
+            self._room.grew.set()
+            large = len(records) > _LARGE
+            await self._prepared.put(await asyncio.to_thread(steps.prepare, records) if large else steps.prepare(records))
 
     async def _score(self, steps: Steps[P, S]) -> None:
         while True:
             batch = await steps.score(await self._prepared.get())
-            self._unscored.popleft()
-            self._room.set()
+            self._room.give_back(self._unscored.popleft())
             await self._scored.put(batch)
 
     async def _publish(self, steps: Steps[P, S]) -> None:
@@ -120,8 +148,8 @@ class Lane(Generic[P, S]):
                 self.idle.set()
 
 
-async def _guarded(steps: Awaitable[Any], fail: Callable[[BaseException], None]) -> None:
+async def _guarded(step: Callable[[Any], Awaitable[Any]], steps: Any, fail: Callable[[BaseException], None]) -> None:
     try:
-        await steps
+        await step(steps)
     except Exception as error:
         fail(error)

@@ -1,8 +1,7 @@
 """The right to write a partition's changelog: one worker has it at a time, and Kafka sees to that."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -10,16 +9,19 @@ from aiokafka.errors import KafkaError
 
 from worker import kafka, metrics
 from worker.errors import OwnershipError, StateError
+from worker.record_batch import Records, record_batches
 from worker.send import Record, send_packed
 from worker.settings import Settings
-from worker.store import Change
 
 #: Makes a producer from aiokafka's arguments: `AIOKafkaProducer`, or what behaves like it.
 Connect = Callable[..., Any]
-NOTHING: Mapping[str, Sequence[Record]] = MappingProxyType({})
 
-#: State goes out as one Kafka record batch, so it must fit whole.
-STATE_BYTES = 12_000_000
+_NOTHING = Records.of([])
+
+#: Scores go out in Kafka record batches of up to this size: small ones cost, large ones delay.
+PACK_BYTES = 900_000
+#: State goes out as one Kafka record batch, so it must fit whole: more than the settings let a batch of events change.
+STATE_BYTES = 20_000_000
 #: How long Kafka keeps a write that was begun before it undoes it and shuts its writer out: Kafka's own upper limit, as
 #: a broker that was away must find us still the owner. The next owner undoes it at once.
 _UNFINISHED_MS = 900_000
@@ -35,7 +37,7 @@ class Owner:
     """
 
     def __init__(self, settings: Settings, partition: int, connect: Connect = AIOKafkaProducer) -> None:
-        self._topic = settings.topics.changelog
+        self._topics = settings.topics
         self._partition = partition
         self._producer = connect(
             **kafka.connection(settings.kafka),
@@ -44,7 +46,7 @@ class Owner:
             max_batch_size=STATE_BYTES,
             max_request_size=STATE_BYTES,
             # The changelog's name too: groups that keep their state apart must not shut each other out.
-            transactional_id=f"{settings.worker.group}.{self._topic}.{partition}",
+            transactional_id=f"{settings.worker.group}.{settings.topics.changelog}.{partition}",
             transaction_timeout_ms=_UNFINISHED_MS,
         )
 
@@ -52,9 +54,9 @@ class Owner:
         """Become the owner. Raises KafkaError when no broker answers."""
         await self._producer.start()
 
-    async def write(self, state: Sequence[Change], others: Mapping[str, Sequence[Record]] = NOTHING) -> None:
-        """Append state to the changelog as a whole, and with it `others` to the same partition of other topics. Returns when
-        Kafka has confirmed it. Waits for a broker that is away.
+    async def write(self, state: Records, scores: Records | None = None, dead: Sequence[Record] = ()) -> None:
+        """Append state to the changelog as a whole, and with it scores and dead letters to the same partition of their topics.
+        Returns when Kafka has confirmed it. Waits for a broker that is away.
 
         State is one record batch, though a transaction could hold several: an end of the transaction before, sent twice and
         late the second time, may end this one early. Kafka knows them apart only with clients newer than ours (KIP-890).
@@ -62,22 +64,25 @@ class Owner:
         Raises StateError when it is too large, and OwnershipError when another worker has become the owner: nothing is
         written then, and never will be by this one.
         """
-        producer = self._producer
-        pack = producer.create_batch()
-        for key, value in state:
-            if pack.append(key=key, value=value, timestamp=None) is None:
-                raise StateError(f"a batch changed more than {STATE_BYTES} bytes of sessions: lower INKLING_WORKER__MAX_BATCH")
+        producer, partition = self._producer, self._partition
+        pack, *more = record_batches(state, True, STATE_BYTES)
+        if more:
+            raise StateError(f"a batch changed more than {STATE_BYTES} bytes of sessions: lower INKLING_WORKER__MAX_BATCH")
         metrics.state_bytes.inc(pack.size())
         try:
             await producer.begin_transaction()
-            await asyncio.gather(*(send_packed(producer, name, self._partition, records) for name, records in others.items()))
-            await (await producer.send_batch(pack, self._topic, partition=self._partition))
+            sent = [
+                await producer.send_batch(some, self._topics.scores, partition=partition)
+                for some in record_batches(scores or _NOTHING, True, PACK_BYTES)
+            ]
+            await asyncio.gather(*sent, send_packed(producer, self._topics.dead, partition, dead))
+            await (await producer.send_batch(pack, self._topics.changelog, partition=partition))
             await producer.commit_transaction()
         except KafkaError as error:
             # aiokafka has tried again whatever is worth it, so this is final. An unfinished write is never read.
             raise OwnershipError(
-                f"partition {self._partition} of {self._topic} has another owner now, or Kafka refuses its state ({error!r}): "
-                "start this worker again"
+                f"partition {partition} of {self._topics.changelog} has another owner now, or Kafka refuses its state "
+                f"({error!r}): start this worker again"
             ) from error
 
     async def close(self) -> None:

@@ -19,7 +19,7 @@ from aiokafka.consumer.consumer import ConsumerRecord
 from aiokafka.structs import TopicPartition
 from structlog import get_logger
 
-from worker import __version__, metrics
+from worker import __version__, metrics, record_batch
 from worker.contract import slab
 from worker.contract.clicks import Clicks, read
 from worker.contract.events import InvalidRecord
@@ -28,22 +28,24 @@ from worker.contract.revision import Revision
 from worker.contract.slab import Step
 from worker.dead import dead_letter
 from worker.delivery import Delivery
-from worker.lane import Lane
+from worker.lane import Lane, Room
 from worker.owner import Owner
+from worker.record_batch import Records
 from worker.revise import ClickLog, revised_parts, revised_records
 from worker.scoring import lines
 from worker.scoring.base import Path, Scores
 from worker.scoring.lines import Scored, score_lines
 from worker.send import Record
 from worker.settings import Settings
-from worker.store import Change, PartitionState, Source, restore
+from worker.store import PartitionState, Source, restore
 
 log = get_logger()
 
 _ROOM_WAIT_S = 0.05
+#: Largest batches that may wait for their scores when another is taken.
+_LARGEST_BATCHES = 2
 #: What is looked at of each record.
 _FIELDS = operator.attrgetter("value", "key", "offset", "timestamp")
-_NO_HEADERS: list[tuple[str, bytes | None]] = []
 #: Events that the scorer is asked for at once: what its deadline and the model server's batches are chosen for.
 _SCORED_AT_ONCE = 256
 #: Batches at the scorer at once. More would only queue in the model server, where waiting counts against the deadline.
@@ -71,7 +73,7 @@ class FoldedBatch(NamedTuple):
     input_hashes: npt.NDArray[np.uint64]  # [B]
     inputs: ModelInputs | None  # None when B is 0
     dead: list[Record]
-    changes: list[Change]
+    changes: Records
     revisions: list[Revision]  # earlier events to score anew, for the late ones among the B
 
     def parts(self, most: int) -> Iterator["FoldedBatch"]:
@@ -98,11 +100,11 @@ class ScoredBatch(NamedTuple):
     """A batch ready to be published."""
 
     next_offset: int
-    scores: list[Record]  # of the events, and behind them those of earlier events that were scored anew
+    scores: Records  # of the events, and behind them those of earlier events that were scored anew
     paths: list[tuple[Path, int]]  # how many of the events' scores came by which
     timestamps_ms: npt.NDArray[np.int64]  # of the records that were scored
     dead: list[Record]
-    changes: list[Change]
+    changes: Records
 
 
 def fold_batch(state: PartitionState, records: list[ConsumerRecord], max_future_ms: int) -> FoldedBatch:
@@ -136,10 +138,8 @@ def fold_batch(state: PartitionState, records: list[ConsumerRecord], max_future_
     )
 
 
-def score_records(batch: FoldedBatch, scores: Scores, settings: Settings, now_ms: int) -> list[Record]:
-    """The batch's ScoreEvents as Kafka records."""
-    if not batch.records:
-        return []
+def score_records(batch: FoldedBatch, scores: Scores, settings: Settings, now_ms: int) -> Records:
+    """The batch's ScoreEvents as Kafka records. There must be one at least."""
     first = batch.records[0]
     scored = Scored(
         f"{first.topic}:{first.partition}:",
@@ -155,14 +155,14 @@ def score_records(batch: FoldedBatch, scores: Scores, settings: Settings, now_ms
         batch.input_hashes,
         np.zeros(len(batch.records), np.int64),
     )
-    values = score_lines(scored, scores, settings.model.name, now_ms, settings.scoring.deadline_ms)
-    return [(record.key, value, _NO_HEADERS) for record, value in zip(batch.records, values, strict=True)]
+    return Records(batch.clicks.keys, *score_lines(scored, scores, settings.model.name, now_ms, settings.scoring.deadline_ms))
 
 
 def warm_up() -> None:
     """Compile what works on batches, or load it from disk where that was done before: no partition should wait for it."""
     slab.warm_up()
     lines.warm_up()
+    record_batch.warm_up()
 
 
 def wall_ms() -> int:
@@ -195,7 +195,7 @@ class Pipeline:
         self._clicks = clicks
         self._failed = failed
         self._clock = clock
-        self._room = asyncio.Event()
+        self._room = Room(_LARGEST_BATCHES * settings.worker.max_batch)
         self._scoring = asyncio.Semaphore(_SCORING_AT_ONCE)
         self._lanes: dict[TopicPartition, Lane[FoldedBatch, ScoredBatch]] = {}
         self._owners: dict[TopicPartition, Owner] = {}
@@ -237,9 +237,9 @@ class Pipeline:
         return lane is not None and lane.has_room
 
     async def wait_for_room(self) -> None:
-        self._room.clear()
+        self._room.grew.clear()
         try:
-            await asyncio.wait_for(self._room.wait(), _ROOM_WAIT_S)
+            await asyncio.wait_for(self._room.grew.wait(), _ROOM_WAIT_S)
         except TimeoutError:
             return
 
@@ -323,25 +323,25 @@ class _Steps:
         return batch
 
     async def score(self, batch: FoldedBatch) -> ScoredBatch:
-        scores: list[Record] = []
+        scores: list[Records] = []
         paths: list[tuple[Path, int]] = []
         for part in batch.parts(_SCORED_AT_ONCE):
             assert part.inputs is not None
             answer = await self._ask(part.inputs)
             paths.append((answer.path, len(part.records)))
-            scores += score_records(part, answer, self._settings, self._clock())
+            scores.append(score_records(part, answer, self._settings, self._clock()))
         if batch.revisions:
             scores += await self._score_anew(batch)
-        return ScoredBatch(batch.next_offset, scores, paths, batch.timestamps_ms, batch.dead, batch.changes)
+        return ScoredBatch(batch.next_offset, Records.joined(scores), paths, batch.timestamps_ms, batch.dead, batch.changes)
 
-    async def _score_anew(self, batch: FoldedBatch) -> list[Record]:
+    async def _score_anew(self, batch: FoldedBatch) -> list[Records]:
         """Scores of events that stand behind the batch's late ones. They follow on those of the batch, which is their order."""
-        records: list[Record] = []
+        records: list[Records] = []
         event_ids = await self._clicks.event_ids(self._partition, {revision.offset for revision in batch.revisions})
         for part in revised_parts(batch, event_ids, _SCORED_AT_ONCE):
             answer = await self._ask(part.inputs)
             metrics.revisions.labels(answer.path).inc(len(part.revisions))
-            records += revised_records(part, answer, self._partition, self._settings, self._clock())
+            records.append(revised_records(part, answer, self._partition, self._settings, self._clock()))
         return records
 
     async def _ask(self, inputs: ModelInputs) -> Scores:
@@ -354,10 +354,8 @@ class _Steps:
             await self._publish(some)
 
     async def _publish(self, batches: Sequence[ScoredBatch]) -> None:
-        scores, dead, changes = (
-            list(itertools.chain.from_iterable(parts))
-            for parts in zip(*((b.scores, b.dead, b.changes) for b in batches), strict=True)
-        )
+        scores, changes = (Records.joined(parts) for parts in zip(*((b.scores, b.changes) for b in batches), strict=True))
+        dead = list(itertools.chain.from_iterable(batch.dead for batch in batches))
         with metrics.stage.labels("publish").time():
             await self._delivery.publish(self._owner, self._partition, scores, dead, changes)
         done_ms = self._clock()
@@ -374,12 +372,11 @@ def _fitting(batches: Iterable[ScoredBatch]) -> Iterator[list[ScoredBatch]]:
     group: list[ScoredBatch] = []
     room = _STATE_AT_ONCE_BYTES
     for batch in batches:
-        size = sum(map(len, filter(None, itertools.chain.from_iterable(batch.changes))))
-        if group and size > room:
+        if group and batch.changes.size > room:
             yield group
             group, room = [], _STATE_AT_ONCE_BYTES
         group.append(batch)
-        room -= size
+        room -= batch.changes.size
     yield group
 
 

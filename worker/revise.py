@@ -23,9 +23,9 @@ from worker.contract.features import ModelInputs, encode_rows
 from worker.contract.packed import key_of
 from worker.contract.revision import Revision
 from worker.kafka import connection
+from worker.record_batch import Records
 from worker.scoring.base import Scores
 from worker.scoring.lines import Scored, score_lines
-from worker.send import Record
 from worker.settings import Settings
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def revised_parts(batch: "FoldedBatch", event_ids: Mapping[int, str], most: int)
         )
 
 
-def revised_records(part: RevisedPart, scores: Scores, partition: int, settings: Settings, now_ms: int) -> list[Record]:
+def revised_records(part: RevisedPart, scores: Scores, partition: int, settings: Settings, now_ms: int) -> Records:
     """The ScoreEvents as Kafka records. Their age is that of the late event: until it came, there was nothing to mend."""
     some = part.revisions
     text, names = in_quotes([*part.event_ids, *(revision.visitor_id for revision in some)])
@@ -87,8 +87,8 @@ def revised_records(part: RevisedPart, scores: Scores, partition: int, settings:
         np.array([revision.input_hash for revision in some], np.uint64),
         np.array([revision.number for revision in some], np.int64),
     )
-    values = score_lines(scored, scores, settings.model.name, now_ms, settings.scoring.deadline_ms)
-    return [(key_of(revision.visitor_id), value, []) for revision, value in zip(some, values, strict=True)]
+    keys = [key_of(revision.visitor_id) for revision in some]
+    return Records(keys, *score_lines(scored, scores, settings.model.name, now_ms, settings.scoring.deadline_ms))
 
 
 class KafkaClicks:

@@ -4,7 +4,7 @@ import asyncio
 import functools
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -85,21 +85,23 @@ async def send_records(
 async def send_packed(producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[Record]) -> None:
     """Send records to one partition in few packs, in order, and wait until all are confirmed. Raises KafkaError.
 
-    Packs stay below what Kafka takes at once, whatever the producer would take; nobody else may send to the partition by it
-    meanwhile.
+    Nobody else may send to the partition by the producer meanwhile.
     """
-    confirmations: list[asyncio.Future[Any]] = []
+    await asyncio.gather(*[await producer.send_batch(pack, topic, partition=partition) for pack in packed(producer, records)])
+
+
+def packed(producer: AIOKafkaProducer, records: Iterable[Record]) -> Iterator[Any]:
+    """Records in order, in few of the producer's batches, below what Kafka takes at once."""
     pack = producer.create_batch()
     for key, value, headers in records:
         full = pack.record_count() and pack.size() + len(key or b"") + len(value or b"") > _PACK_BYTES
         # The first record of a pack is taken whatever its size.
         while full or pack.append(key=key, value=value, timestamp=None, headers=headers) is None:
-            confirmations.append(await producer.send_batch(pack, topic, partition=partition))
+            yield pack
             pack = producer.create_batch()
             full = False
     if pack.record_count():
-        confirmations.append(await producer.send_batch(pack, topic, partition=partition))
-    await asyncio.gather(*confirmations)
+        yield pack
 
 
 class _Packer:

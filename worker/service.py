@@ -1,6 +1,7 @@
 """Running a long-lived service: signals, logging, and errors as one line and a status."""
 
 import asyncio
+import ctypes
 import gc
 import logging
 import os
@@ -8,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import structlog
@@ -26,6 +28,9 @@ _CLOSING_S = 10.0
 
 #: How many new objects the garbage collector waits for: a look at so many takes a few milliseconds.
 _YOUNG_OBJECTS = 50_000
+#: glibc's names for: from how many bytes on a piece of memory is the system's own, and how many unused ones are kept.
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
+_OWN_MAPPING_BYTES, _KEPT_BYTES = 32 << 20, 64 << 20
 
 
 def run_service(
@@ -62,8 +67,13 @@ def run_service(
 def settle() -> None:
     """To be called when a process has begun: what there is now stays, so the garbage collector need not go through it again.
 
-    And it looks more rarely: batches are made of thousands of objects, of which none waits for the collector to go.
+    And it looks more rarely: batches are made of thousands of objects, of which none waits for the collector to go. Memory that
+    is given back is kept for the next batch: to get megabytes from the system anew for each costs a tenth of the time.
     """
+    with suppress(AttributeError, OSError):  # another libc than glibc
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_MMAP_THRESHOLD, _OWN_MAPPING_BYTES)
+        libc.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS)
@@ -80,7 +90,7 @@ def one_line(error: InklingError | ValidationError) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         name = "INKLING_" + "__".join(str(part).upper() for part in first["loc"])
-        message = f"{name}: {first['msg']}"
+        message = f"{name}: {first['msg']}" if first["loc"] else first["msg"]
     return " ".join(message.split())
 
 

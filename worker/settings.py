@@ -8,6 +8,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from worker.contract.session import SessionPolicy
 
+#: Rows of sessions that one batch may change: 128 bytes each, and they are written to Kafka as one record batch.
+_MOST_ROWS_A_BATCH = 128_000
+
 
 class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,7 +50,7 @@ class SessionSettings(_Group):
     gap_s: float = Field(1800, gt=0)
     grace_s: float = Field(300, ge=0)
     forget_s: float = Field(2_592_000, gt=0)
-    window: int = Field(64, ge=2)
+    window: int = Field(64, ge=2, le=10_000)
     max_future_s: float = Field(86_400, ge=0)
 
     @model_validator(mode="after")
@@ -98,7 +101,7 @@ class WorkerSettings(_Group):
 
     group: str = "inkling-worker"
     delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
-    max_batch: int = Field(1000, ge=1, le=1000)
+    max_batch: int = Field(2000, ge=1, le=2000)
     commit_interval_s: float = Field(1.0, gt=0)
     # The least that Kafka allows by default. Heartbeats have a thread of their own, so a busy worker keeps it.
     session_timeout_s: float = Field(6.0, gt=0)
@@ -145,6 +148,16 @@ class Settings(BaseSettings):
     labels: LabelSettings = LabelSettings()
     metrics: MetricsSettings = MetricsSettings()
     console: ConsoleSettings = ConsoleSettings()
+
+    @model_validator(mode="after")
+    def _changed_sessions_can_be_written(self) -> Self:
+        batch, window = self.worker.max_batch, self.session.window
+        if batch * window > _MOST_ROWS_A_BATCH:
+            raise ValueError(
+                f"a batch of {batch} events could change more sessions of {window} rows than can be written at once: "
+                f"set INKLING_WORKER__MAX_BATCH to {max(_MOST_ROWS_A_BATCH // window, 1)} or less"
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(

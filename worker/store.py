@@ -37,6 +37,7 @@ from worker.contract.packed import pack
 from worker.contract.session import Session, SessionPolicy
 from worker.contract.slab import Slab
 from worker.errors import StateError
+from worker.record_batch import Records
 from worker.settings import Settings
 from worker.topic import committed_offsets, partition_counts, records_to_end, whole_topic
 
@@ -79,26 +80,29 @@ class PartitionState:
         self._row_keys = [_SEPARATOR + row.to_bytes(2, "big") for row in range(spec.window)]
         self._loose: set[bytes] = set()  # visitors of whom rows were read that follow on nothing
 
-    def changes(self, next_offset: int) -> list[Change]:
+    def changes(self, next_offset: int) -> Records:
         """The changelog records of what was folded since the last call; the log is folded up to before `next_offset`."""
         self.next_offset = next_offset
-        records: list[Change] = []
+        gone: list[Change] = []
         for visitor in self.fold.expire():
             rows = self._rows_kept.pop(visitor, 0)
-            records += [(visitor + self._row_keys[row], None) for row in range(rows.bit_length()) if rows >> row & 1]
-            records.append((visitor, None))  # behind its rows, so that they are never without it
-        changed = self.fold.take_changed(_SESSION_FORMAT)
+            gone += [(visitor + self._row_keys[row], None) for row in range(rows.bit_length()) if rows >> row & 1]
+            gone.append((visitor, None))  # behind its rows, so that they are never without it
+        sessions = self.fold.take_changed(_SESSION_FORMAT)
         kept, ends = self._rows_kept, self._row_keys
-        for visitor, row, _ in changed:
+        keys = sessions.keys
+        for at, row in enumerate(sessions.first.tolist()):
             if row:
+                visitor = keys[at]
                 kept[visitor] = kept.get(visitor, 0) | 1 << row
-        records += [(visitor + ends[row] if row else visitor, session) for visitor, row, session in changed]
+                keys[at] = visitor + ends[row]
+        shared: list[Change] = []
         if (taken := self.fold.counters.take_changed()) is not None:
             number, cells = taken
-            records.append((_COUNTERS_KEY + number.to_bytes(4, "big"), _COUNTERS_FORMAT + cells))
+            shared.append((_COUNTERS_KEY + number.to_bytes(4, "big"), _COUNTERS_FORMAT + cells))
         position = Position(next_offset, self.fold.spec, self.fold.policy, self.fold.newest_ms)
-        records.append((_POSITION_KEY, _POSITION_FORMAT + _encoder.encode(position)))
-        return records
+        shared.append((_POSITION_KEY, _POSITION_FORMAT + _encoder.encode(position)))
+        return Records.joined([Records.of(gone), Records(keys, sessions.packed, sessions.sizes), Records.of(shared)])
 
     def restore(self, key: bytes, value: bytes | None) -> None:
         """Take one changelog record; in order. Raises StateError when it cannot be understood."""

@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from deploy.local.errors import StackError
 from worker.settings import TopicSettings
 
-_CHANGELOG_MAX_BYTES = 16 * 1024 * 1024  # a batch of dirty sessions is one request
+_CHANGELOG_MAX_BYTES = 24 * 1024 * 1024  # a batch of dirty sessions is one request
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from aiokafka.errors import KafkaConnectionError, KafkaError, RequestTimedOutError
+from aiokafka.record import MemoryRecords
 
 from tests.faults.broker import Broker, Payload
 from tests.faults.network import Network, Process
+from worker.record_batch import RecordBatch
 
 T = TypeVar("T")
 
-#: Records that fit a batch of scores: few, so that a batch of events goes out in several requests.
-_RECORDS_A_BATCH = 3
+#: Records that fit a batch of dead letters, and bytes that fit one of scores, which is about as many: few, so that a batch of
+#: events goes out in several requests.
+_RECORDS_A_BATCH, PACK_BYTES = 3, 2200
 _RETRY_S = 0.05
 
 
@@ -84,6 +87,15 @@ class Builder:
         return sum(len(value or b"") for _, value, _ in self.payloads)
 
 
+def _payloads(batch: RecordBatch) -> list[Payload]:
+    """The records of a finished batch, as aiokafka's consumer reads them."""
+    read = MemoryRecords(bytes(batch._build()))
+    payloads: list[Payload] = []
+    while read.has_next():
+        payloads += [(record.key, record.value, ()) for record in read.next_batch()]
+    return payloads
+
+
 class FakeProducer:
     """What Delivery and Owner use of `AIOKafkaProducer`. Requests to one partition go out one after another."""
 
@@ -110,10 +122,11 @@ class FakeProducer:
     def create_batch(self) -> Builder:
         return Builder(self.room)
 
-    async def send_batch(self, batch: Builder, topic: str, *, partition: int) -> "asyncio.Future[None]":
+    async def send_batch(self, batch: Builder | RecordBatch, topic: str, *, partition: int) -> "asyncio.Future[None]":
         """The future is the request's answer; giving it up does not call the request back."""
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        sending = asyncio.create_task(self._send(batch.payloads, topic, partition, answer))
+        payloads = batch.payloads if isinstance(batch, Builder) else _payloads(batch)
+        sending = asyncio.create_task(self._send(payloads, topic, partition, answer))
         self._sending.add(sending)
         sending.add_done_callback(self._sending.discard)
         return answer

@@ -12,7 +12,7 @@ from aiokafka.errors import CommitFailedError, KafkaConnectionError, RequestTime
 from tests.faults.broker import Broker, Entry, Log, as_record
 from tests.faults.group import Assignment, Group
 from tests.faults.network import Network, Process
-from tests.faults.producer import FakeProducer, Link
+from tests.faults.producer import PACK_BYTES, FakeProducer, Link
 from tests.faults.schedule import CLICKS, SETTINGS, SPEC, Schedule
 from tests.faults.scoring import HashScorer
 from worker import stream
@@ -64,7 +64,7 @@ class SimWorker:
         """Returns when told to stop, or when another worker has become the owner of a partition. Raises what it failed with."""
         connect = partial(FakeProducer, self._link, self.process, self._world.broker)
         settings = self._world.settings
-        delivery = Delivery(settings, connect)
+        delivery = Delivery(settings, connect, PACK_BYTES)
         await delivery.start()
         self._pipeline = Pipeline(
             settings,

@@ -8,6 +8,7 @@ import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
 from worker.delivery import Delivery
+from worker.record_batch import Records
 from worker.settings import Settings
 
 _SETTINGS = Settings()
@@ -61,8 +62,8 @@ class _Owner:
 async def _publish(refusals: dict[str, BaseException | None]) -> list[Counter[str]]:
     producer = _Producer(refusals)
     owner: Any = _Owner(producer)
-    record: Any = (b"key", b"value", [])
-    await Delivery(_SETTINGS, lambda **_: producer).publish(owner, 0, [record], [record], [])
+    scores, dead = Records.of([(b"key", b"value")]), [(b"key", b"value", [])]
+    await Delivery(_SETTINGS, lambda **_: producer).publish(owner, 0, scores, dead, Records.of([]))
     return owner.before
 
 

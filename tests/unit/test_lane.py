@@ -1,13 +1,14 @@
 """One partition's batches: how many are taken on, and that order is kept."""
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 
-from worker.lane import Lane
+from worker.lane import Lane, Room
 
 
 class _Batch(NamedTuple):
@@ -20,8 +21,10 @@ class _Steps:
     def __init__(self) -> None:
         self.go = asyncio.Event()
         self.published: list[int] = []
+        self.threads: list[bool] = []
 
     def prepare(self, records: list[ConsumerRecord]) -> _Batch:
+        self.threads.append(threading.current_thread() is not threading.main_thread())
         return _Batch(records[-1].offset + 1)
 
     async def score(self, batch: _Batch) -> _Batch:
@@ -39,7 +42,7 @@ def records(start: int, count: int) -> list[ConsumerRecord]:
 @pytest.mark.parametrize(("size", "taken_on"), [(1, 4), (100, 3), (256, 2), (1000, 1)])
 async def test_few_events_wait_for_their_scores(size: int, taken_on: int) -> None:
     """The larger the batches, the fewer are taken on before they are scored; then there is room again, and the order is kept."""
-    steps, room = _Steps(), asyncio.Event()
+    steps, room = _Steps(), Room(1_000_000)
     lane = Lane(TopicPartition("clicks", 0), 0, steps, lambda error: None, room)
     taken = 0
     for _ in range(20):
@@ -48,11 +51,44 @@ async def test_few_events_wait_for_their_scores(size: int, taken_on: int) -> Non
             taken += 1
         await asyncio.sleep(0)
     assert taken == taken_on
-    room.clear()
+    room.grew.clear()
     steps.go.set()
     async with asyncio.timeout(5):
-        await room.wait()
+        await room.grew.wait()
         await lane.idle.wait()
     assert lane.has_room
     assert steps.published == [size * number for number in range(1, taken + 1)]
     await lane.close()
+
+
+@pytest.mark.parametrize(("size", "in_a_thread"), [(256, False), (257, True)])
+async def test_a_large_batch_is_prepared_beside_the_loop(size: int, in_a_thread: bool) -> None:
+    """A small one is not: the way to a thread and back would take longer."""
+    steps = _Steps()
+    lane = Lane(TopicPartition("clicks", 0), 0, steps, lambda error: None, Room(0))
+    lane.take(records(0, size))
+    steps.go.set()
+    async with asyncio.timeout(5):
+        await lane.idle.wait()
+    assert steps.threads == [in_a_thread]
+    await lane.close()
+
+
+async def test_all_partitions_together_hold_a_bounded_number_of_events() -> None:
+    """What all have without a score counts for each; what is given up, or has its scores, counts no more."""
+    steps, room = [_Steps() for _ in range(3)], Room(500)
+    lanes = [Lane(TopicPartition("clicks", n), 0, one, lambda error: None, room) for n, one in enumerate(steps)]
+    for lane in lanes[:2]:
+        assert lane.has_room
+        lane.take(records(0, 300))
+    assert not any(lane.has_room for lane in lanes)
+    await lanes[0].close()
+    assert lanes[2].has_room
+    lanes[2].take(records(0, 300))
+    assert not lanes[2].has_room
+    steps[1].go.set()
+    async with asyncio.timeout(5):
+        await lanes[1].idle.wait()
+    assert lanes[1].has_room
+    for lane in lanes[1:]:
+        await lane.close()

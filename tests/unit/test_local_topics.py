@@ -30,4 +30,4 @@ def test_state_is_compacted_and_events_are_not() -> None:
 def test_changelog_takes_large_batches() -> None:
     """One request carries all dirty sessions of a batch."""
     (changelog,) = [spec for spec in standard_topics(TopicSettings()) if spec.name == "sessions-changelog"]
-    assert changelog.config["max.message.bytes"] == "16777216"
+    assert changelog.config["max.message.bytes"] == "25165824"

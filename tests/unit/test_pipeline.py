@@ -49,9 +49,7 @@ async def test_a_large_batch_is_scored_in_parts() -> None:
     scored = await steps.score(batch)
     assert scorer.sizes == [256, 256, 88]
     assert scored.paths == [("model", 256), ("fallback", 256), ("model", 88)]
-    assert [(key, value.replace(b'"fallback"', b'"model"')) for key, value, _ in scored.scores if value is not None] == [
-        (key, value) for key, value, _ in whole
-    ]
+    assert [(key, value.replace(b'"fallback"', b'"model"')) for key, value in scored.scores if value is not None] == list(whole)
     assert (scored.next_offset, scored.changes) == (600, batch.changes)
 
 
@@ -62,7 +60,7 @@ async def test_a_batch_without_events_asks_nobody() -> None:
     scorer = _Noting()
     steps = _Steps(Settings(), 0, PartitionState(SPEC, FORGETFUL), Any, scorer, Any, Any, asyncio.Semaphore(2), lambda: 0)  # type: ignore[arg-type]
     scored = await steps.score(batch)
-    assert (scorer.sizes, scored.scores, scored.paths, len(scored.dead)) == ([], [], [], 3)
+    assert (scorer.sizes, list(scored.scores), scored.paths, len(scored.dead)) == ([], [], [], 3)
 
 
 def record_of(value: bytes, offset: int = 0) -> ConsumerRecord:
@@ -90,8 +88,8 @@ async def test_a_late_event_has_the_scores_behind_it_made_anew() -> None:
         Settings(), 0, state, Any, _Noting(), Any, _Clicks({1: "b", 2: "c"}), asyncio.Semaphore(2), lambda: _NOW_MS  # type: ignore[arg-type]
     )  # fmt: skip
     scored = await steps.score(batch)
-    assert all(key == b"v" for key, _, _ in scored.scores)
-    said = [msgspec.json.decode(value or b"", type=ScoreEvent) for _, value, _ in scored.scores]
+    assert all(key == b"v" for key, _ in scored.scores)
+    said = [msgspec.json.decode(value or b"", type=ScoreEvent) for _, value in scored.scores]
     assert [(one.score_id, one.event_id, one.position) for one in said] == [
         ("clicks:0:2", "c", 3), ("clicks:0:3", "late", 4), ("clicks:0:4", "later", 5),
         ("clicks:0:1:r1", "b", 3), ("clicks:0:2:r1", "c", 4), ("clicks:0:1:r2", "b", 4), ("clicks:0:2:r2", "c", 5),
@@ -102,4 +100,4 @@ async def test_a_late_event_has_the_scores_behind_it_made_anew() -> None:
     assert len({one.session_id for one in said}) == 1
     assert scored.paths == [("model", 3)] or scored.paths == [("fallback", 3)]
     steps._clicks = _Clicks({2: "c"})
-    assert [value for _, value, _ in (await steps.score(batch)).scores if b":1:r" in (value or b"")] == []
+    assert [value for _, value in (await steps.score(batch)).scores if b":1:r" in (value or b"")] == []

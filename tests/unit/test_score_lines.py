@@ -75,7 +75,8 @@ def test_lines_are_what_msgspec_writes(rows: list, with_items: bool, name: str, 
                 )
             )
         )
-    assert score_lines(scored, scores, "intent", now_ms, deadline_ms) == expected
+    written, sizes = score_lines(scored, scores, "intent", now_ms, deadline_ms)
+    assert (written, sizes.tolist()) == (b"".join(expected), list(map(len, expected)))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), -0.001, 1.001, float("inf")])

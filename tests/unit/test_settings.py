@@ -10,7 +10,7 @@ import worker
 from tests.corpus import MAX_FUTURE_MS
 from worker.contract.features import FeatureSpec
 from worker.contract.session import SessionPolicy
-from worker.settings import KafkaSettings, SessionSettings, Settings
+from worker.settings import KafkaSettings, SessionSettings, Settings, WorkerSettings
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +74,13 @@ def test_grace_must_be_shorter_than_the_gap() -> None:
     """The message names both settings."""
     with pytest.raises(ValidationError, match=r"grace_s \(60\) must be less than gap_s \(60\)"):
         SessionSettings(gap_s=60, grace_s=60)
+
+
+def test_a_batch_must_not_change_more_than_can_be_written() -> None:
+    """The worker would stop at the first batch that does: it is told at the start, with what to set."""
+    assert Settings(session=SessionSettings(window=64), worker=WorkerSettings(max_batch=2000))
+    with pytest.raises(ValidationError, match="set INKLING_WORKER__MAX_BATCH to 1000 or less"):
+        Settings(session=SessionSettings(window=128), worker=WorkerSettings(max_batch=1001))
 
 
 def test_file_with_an_unknown_group_is_refused(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_sessions_in_the_format_before_are_read() -> None:
     assert sessions(back) == fold.sessions
     more = [click(f"f{n}", START_MS + 9_000 + n, "v0") for n in range(3)]
     fold_events(back.fold, more, range(12, 15))
-    assert sessions(restored(old + back.changes(15))) == sessions(back)
+    assert sessions(restored([*old, *back.changes(15)])) == sessions(back)
 
 
 def test_counters_in_the_format_before_are_read() -> None:
@@ -90,9 +90,9 @@ def test_rows_without_their_session_are_refused() -> None:
     """A changelog that lost a session's first record is damaged: the session would silently be another."""
     state = PartitionState(WIDE, FORGETFUL)
     fold_events(state.fold, [click(f"e{n}", START_MS + n) for n in range(5)], range(5))
-    whole = state.changes(5)
+    whole = list(state.changes(5))
     fold_events(state.fold, [click("e5", START_MS + 5)], [5])
-    rows = state.changes(6)
+    rows = list(state.changes(6))
     assert sessions(restored(whole + rows)) == sessions(state)
     with pytest.raises(StateError, match="rows of visitor 'v' without the session"):
         restored(rows)
@@ -109,7 +109,7 @@ def test_state_of_other_rules_is_refused() -> None:
     """Sessions cut by another gap are other sessions."""
     state = PartitionState(WIDE, SessionPolicy(gap_ms=99_000, grace_ms=1))
     with pytest.raises(StateError, match="other session settings"):
-        restored(state.changes(0))
+        restored(list(state.changes(0)))
 
 
 def test_a_forgotten_visitor_leaves_nothing() -> None:

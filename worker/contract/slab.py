@@ -40,6 +40,7 @@ _ROW_BYTES = ROW.itemsize
 #: A changelog record holds all rows of a session up to this many, and else only those that are new.
 _WHOLE_ROWS = 4
 _UNKNOWN = 255
+_NO_SLOTS = np.empty(0, np.int64)
 _OUTCOMES = tuple(Outcome)
 #: How often a visitor's time until forgotten is looked for any that are due.
 _LOOKS = 64
@@ -62,6 +63,15 @@ class Step(NamedTuple):
     def outcomes(self) -> dict[Outcome, int]:
         """How many events did what."""
         return {_OUTCOMES[code]: int(count) for code, count in enumerate(np.bincount(self.outcome, minlength=len(_OUTCOMES)))}
+
+
+class Changed(NamedTuple):
+    """N sessions that changed, packed one behind the other: with all of their rows, or with the new ones."""
+
+    keys: list[bytes]  # visitor ids in UTF-8
+    first: Longs  # [N] which row of the window comes first
+    packed: bytes
+    sizes: Longs  # [N] bytes
 
 
 class Slab:
@@ -192,13 +202,9 @@ class Slab:
             self._expired_ms = self.newest_ms
         return gone
 
-    def take_changed(self, mark: bytes = b"") -> list[tuple[bytes, int, bytes]]:
-        """Sessions that changed since the last call: key (the visitor in UTF-8), which row of the window comes first, and behind
-        the mark the session packed, with all of its rows if that is row 0, else with the new ones.
-        """
-        if not self._changed:
-            return []
-        slots = np.unique(np.concatenate(self._changed))
+    def take_changed(self, mark: bytes = b"") -> Changed:
+        """Sessions that changed since the last call, each behind the mark."""
+        slots = np.unique(np.concatenate([_NO_SLOTS, *self._changed]))
         self._changed.clear()
         heads = self._heads[slots]
         whole = (heads["unsaved"] == WHOLE) | (heads["length"] <= _WHOLE_ROWS)
@@ -207,9 +213,8 @@ class Slab:
         ends = np.cumsum(len(mark) + HEAD_BYTES + (heads["length"] - first) * _ROW_BYTES)
         packed = np.empty(ends[-1] if len(ends) else 0, np.uint8)
         kernel.pack(heads, first, self._words.view(np.uint8), np.frombuffer(mark, np.uint8), ends, HEAD_BYTES, packed)
-        every, keys, places = packed.tobytes(), self._keys, [0, *ends.tolist()]
-        records = zip(slots.tolist(), first.tolist(), itertools.pairwise(places), strict=True)
-        return [(keys[slot], row, every[start:end]) for slot, row, (start, end) in records]
+        keys = self._keys
+        return Changed([keys[slot] for slot in slots.tolist()], first, packed.tobytes(), np.diff(ends, prepend=0))
 
     def put(self, key: bytes, packed: bytes) -> None:
         """A whole session as `take_changed` packs it. Raises ValueError if it cannot be one."""

@@ -4,7 +4,6 @@ Names and order of the fields come from an encoded ScoreEvent that has holes whe
 equal to what msgspec writes.
 """
 
-import itertools
 from typing import Any, NamedTuple
 
 import msgspec
@@ -52,8 +51,11 @@ class Scored(NamedTuple):
     revisions: Longs  # [B]
 
 
-def score_lines(scored: Scored, scores: Scores, model: str, now_ms: int, deadline_ms: float) -> list[bytes]:
-    """One ScoreEvent each, [B]. Probabilities have six digits. Raises ValueError for a number that is no probability."""
+def score_lines(scored: Scored, scores: Scores, model: str, now_ms: int, deadline_ms: float) -> tuple[bytes, Longs]:
+    """One ScoreEvent each, one behind the other, and how long each is, [B]. Probabilities have six digits.
+
+    Raises ValueError for a number that is no probability.
+    """
     heads = (scores.purchase, scores.cart, scores.churn[:, None], scores.next_type)
     # In double precision, so that no more is lost than what is not printed.
     millionths = np.rint(np.concatenate(heads, axis=1).astype(np.float64) * _WHOLE)  # [B, N]
@@ -73,8 +75,7 @@ def score_lines(scored: Scored, scores: Scores, model: str, now_ms: int, deadlin
         scored.sessions, scored.input_hashes, scored.text, scored.event_ids, scored.visitor_ids, items,
         millionths.astype(np.uint32), lines, line_ends,
     )  # fmt: skip
-    every, starts = lines[: line_ends[-1] if count else 0].tobytes(), [0, *line_ends.tolist()]
-    return [every[start:end] for start, end in itertools.pairwise(starts)]
+    return lines[: line_ends[-1]].tobytes(), np.diff(line_ends, prepend=0)
 
 
 def warm_up() -> None:

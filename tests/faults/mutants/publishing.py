@@ -1,7 +1,7 @@
 """Bugs in the order of publishing and in who may write."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -11,12 +11,9 @@ from aiokafka.errors import KafkaError
 from worker import pipeline
 from worker.delivery import Delivery
 from worker.lane import Lane
-from worker.owner import NOTHING, Owner
+from worker.owner import Owner
 from worker.pipeline import Pipeline
-from worker.send import Record
-from worker.store import Change
-
-Others = Mapping[str, Sequence[Record]]
+from worker.record_batch import Records
 
 _publish = Delivery.publish
 
@@ -64,10 +61,8 @@ def state_before_scores() -> Iterator[None]:
 def scores_not_awaited() -> Iterator[None]:
     """Scores are sent, and nobody looks whether they arrived."""
 
-    async def send(self: Delivery, topic: str, partition: int, records: list[Record]) -> None:
-        for key, value, headers in records:
-            pack = self._records.create_batch()
-            pack.append(key=key, value=value, timestamp=None, headers=headers)
+    async def send(self: Delivery, topic: str, partition: int, packs: Iterable[Any]) -> None:
+        for pack in packs:
             await self._records.send_batch(pack, topic, partition=partition)
 
     with patch.object(Delivery, "_send", send):
@@ -79,9 +74,9 @@ def failed_batch_skipped() -> Iterator[None]:
     """A batch that Kafka does not confirm is left out."""
     send = Delivery._send
 
-    async def forgiving(self: Delivery, topic: str, partition: int, records: list[Record]) -> None:
+    async def forgiving(self: Delivery, topic: str, partition: int, packs: Iterable[Any]) -> None:
         try:
-            await send(self, topic, partition, records)
+            await send(self, topic, partition, packs)
         except KafkaError:
             return
 
@@ -93,14 +88,8 @@ def failed_batch_skipped() -> Iterator[None]:
 def packs_not_in_order() -> Iterator[None]:
     """All packs of a batch are sent at once, so that one that is sent again falls behind the others."""
 
-    async def send(self: Delivery, topic: str, partition: int, records: list[Record]) -> None:
-        confirmations = []
-        for start in range(0, len(records), 3):
-            pack = self._records.create_batch()
-            for key, value, headers in records[start : start + 3]:
-                pack.append(key=key, value=value, timestamp=None, headers=headers)
-            confirmations.append(await self._records.send_batch(pack, topic, partition=partition))
-        await asyncio.gather(*confirmations)
+    async def send(self: Delivery, topic: str, partition: int, packs: Iterable[Any]) -> None:
+        await asyncio.gather(*[await self._records.send_batch(pack, topic, partition=partition) for pack in packs])
 
     with patch.object(Delivery, "_send", send):
         yield
@@ -139,10 +128,10 @@ def state_in_pieces() -> Iterator[None]:
     """Every changed session is a transaction of its own, so that a crash leaves half a batch."""
     write = Owner.write
 
-    async def piecemeal(self: Owner, state: list[Change], others: Others = NOTHING) -> None:
+    async def piecemeal(self: Owner, state: Records, *others: Any) -> None:
         for change in state:
-            await write(self, [change], others)
-            others = NOTHING
+            await write(self, Records.of([change]), *others)
+            others = ()
 
     with patch.object(Owner, "write", piecemeal):
         yield
@@ -156,10 +145,10 @@ def restored_before_owned() -> Iterator[None]:
     async def later(self: Owner) -> None:
         return
 
-    async def write(self: Owner, state: list[Change], others: Others = NOTHING) -> None:
+    async def write(self: Owner, *written: Any) -> None:
         if self._producer._epoch < 0:
             await opening(self)
-        await writing(self, state, others)
+        await writing(self, *written)
 
     with patch.object(Owner, "open", later), patch.object(Owner, "write", write):
         yield
@@ -168,7 +157,7 @@ def restored_before_owned() -> Iterator[None]:
 class _Nobody:
     """An owner that writes nothing."""
 
-    async def write(self, state: list[Change], others: Others = NOTHING) -> None:
+    async def write(self, *_: Any) -> None:
         return
 
 

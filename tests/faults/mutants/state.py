@@ -14,9 +14,10 @@ from worker.contract.counters import Counters
 from worker.contract.features import ROW
 from worker.contract.revision import Revision
 from worker.contract.session import Session
-from worker.contract.slab import Slab, Step
+from worker.contract.slab import Changed, Slab, Step
 from worker.pipeline import FoldedBatch
-from worker.store import Change, PartitionState
+from worker.record_batch import Records
+from worker.store import PartitionState
 
 _changes = PartitionState.changes
 
@@ -25,8 +26,8 @@ _changes = PartitionState.changes
 def state_without_position() -> Iterator[None]:
     """The changelog does not say up to where it goes."""
 
-    def changes(self: PartitionState, next_offset: int) -> list[Change]:
-        return _changes(self, next_offset)[:-1]
+    def changes(self: PartitionState, next_offset: int) -> Records:
+        return Records.of(list(_changes(self, next_offset))[:-1])
 
     with patch.object(PartitionState, "changes", changes):
         yield
@@ -37,9 +38,11 @@ def session_not_kept() -> Iterator[None]:
     """Of several changed sessions, one is forgotten."""
     take = Slab.take_changed
 
-    def forgetful(self: Slab) -> list[tuple[bytes, int, bytes]]:
-        changed = take(self)
-        return changed[1:] if len(changed) > 1 else changed
+    def forgetful(self: Slab, mark: bytes) -> Changed:
+        changed = take(self, mark)
+        if len(changed.keys) < 2:
+            return changed
+        return Changed(changed.keys[1:], changed.first[1:], changed.packed[changed.sizes[0] :], changed.sizes[1:])
 
     with patch.object(Slab, "take_changed", forgetful):
         yield
@@ -50,8 +53,11 @@ def newest_row_not_kept() -> Iterator[None]:
     """Of the rows that a session got in a batch the newest is left out."""
     take = Slab.take_changed
 
-    def stingy(self: Slab) -> list[tuple[bytes, int, bytes]]:
-        return [(visitor, row, packed[: -ROW.itemsize]) for visitor, row, packed in take(self)]
+    def stingy(self: Slab, mark: bytes) -> Changed:
+        changed = take(self, mark)
+        records = Records(changed.keys, changed.packed, changed.sizes)
+        cut = b"".join(session[: -ROW.itemsize] for _, session in records if session is not None)
+        return Changed(changed.keys, changed.first, cut, changed.sizes - ROW.itemsize)
 
     with patch.object(Slab, "take_changed", stingy):
         yield
