@@ -3,6 +3,7 @@
     InklingError                 a sentence that says what is wrong and what to do
     ├── ConfigurationError       stop: a setting or file is wrong
     ├── StateError               stop: the changelog cannot be trusted as it is
+    ├── LogError                 stop: Kafka's own files are damaged
     ├── OwnershipError           begin anew: another worker has the partition now
     ├── DeliveryError            retry the batch; never commit past it
     ├── ModelError               stop the command: a version is missing, damaged or unfit
@@ -40,6 +41,10 @@ class ConfigurationError(InklingError):
 
 class StateError(InklingError):
     """The changelog cannot be trusted as it is. Never go on with sessions that may be wrong."""
+
+
+class LogError(InklingError):
+    """What Kafka has on its disk cannot be read. Nothing may be left out in silence."""
 
 
 class OwnershipError(InklingError):

@@ -1,12 +1,15 @@
-"""The one place that turns settings into aiokafka arguments."""
+"""The one place that turns settings into aiokafka arguments, and what aiokafka reads into our errors."""
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from aiokafka.errors import CorruptRecordException
 from aiokafka.helpers import create_ssl_context
 
-from worker.errors import ConfigurationError
+from worker.errors import ConfigurationError, LogError
 from worker.settings import KafkaSettings
 
 
@@ -26,6 +29,18 @@ def connection(kafka: KafkaSettings) -> dict[str, Any]:
         arguments["sasl_plain_username"] = kafka.sasl_username
         arguments["sasl_plain_password"] = _secret(kafka.sasl_password_file, "SASL_PASSWORD_FILE")
     return arguments
+
+
+@contextmanager
+def undamaged() -> Iterator[None]:
+    """Around what reads records. Raises LogError where their checksum does not fit."""
+    try:
+        yield
+    except CorruptRecordException as error:
+        raise LogError(
+            f"records in Kafka's log are damaged ({error}): let the broker take the partition from a replica, or move the group "
+            "behind them by kafka-consumer-groups --reset-offsets"
+        ) from error
 
 
 def _ssl_context(kafka: KafkaSettings) -> ssl.SSLContext:

@@ -84,8 +84,9 @@ class Lane(Generic[P, S]):
         self.partition = partition
         self.taken = next_offset  # below this, records were taken
         self.finished = next_offset  # below this, records are done with
-        self.idle = asyncio.Event()
+        self.idle = asyncio.Event()  # all that was taken is done with, or the lane has ended
         self.idle.set()
+        self._ended = False
         self._first_ms: deque[int] = deque()  # Kafka timestamp of the first record of each batch that is not finished
         self._unscored: deque[int] = deque()  # events of each batch that has no scores yet
         self._room = room
@@ -93,12 +94,12 @@ class Lane(Generic[P, S]):
         self._prepared: asyncio.Queue[P] = asyncio.Queue(1)
         self._scored: asyncio.Queue[S] = asyncio.Queue(_PUBLISHED_AT_ONCE)
         work = (self._prepare, self._score, self._publish)
-        self._tasks = [asyncio.create_task(_guarded(step, steps, fail)) for step in work]
+        self._tasks = [asyncio.create_task(self._guarded(step, steps, fail)) for step in work]
 
     @property
     def has_room(self) -> bool:
         """Whether `take` may be called."""
-        return self._room.is_left and not self._incoming.full() and sum(self._unscored) <= _UNSCORED_EVENTS
+        return not self._ended and self._room.is_left and not self._incoming.full() and sum(self._unscored) <= _UNSCORED_EVENTS
 
     @property
     def oldest_ms(self) -> int | None:
@@ -112,7 +113,8 @@ class Lane(Generic[P, S]):
         self._unscored.append(len(records))
         self._room.take(len(records))
         self.taken = records[-1].offset + 1
-        self.idle.clear()
+        if not self._ended:
+            self.idle.clear()
 
     async def close(self) -> None:
         """Give up what is not finished."""
@@ -147,9 +149,10 @@ class Lane(Generic[P, S]):
             if self.finished == self.taken:
                 self.idle.set()
 
-
-async def _guarded(step: Callable[[Any], Awaitable[Any]], steps: Any, fail: Callable[[BaseException], None]) -> None:
-    try:
-        await step(steps)
-    except Exception as error:
-        fail(error)
+    async def _guarded(self, step: Callable[[Any], Awaitable[Any]], steps: Any, fail: Callable[[BaseException], None]) -> None:
+        try:
+            await step(steps)
+        except Exception as error:
+            self._ended = True
+            self.idle.set()
+            fail(error)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from worker.kafka import connection
+from worker.kafka import connection, undamaged
 from worker.settings import KafkaSettings
 
 _POLL_MS = 500
@@ -41,12 +41,17 @@ async def bounds(consumer: AIOKafkaConsumer, tp: TopicPartition) -> tuple[int, i
 async def read_span(
     consumer: AIOKafkaConsumer, tp: TopicPartition, start: int, end: int, at_once: int = 2000
 ) -> AsyncIterator[list[ConsumerRecord]]:
-    """The records of offsets start..end-1 that are still there, in order, some at a time."""
+    """The records of offsets start..end-1 that are still there, in order, some at a time.
+
+    Raises LogError where Kafka's files are damaged.
+    """
     if start >= end:
         return
     consumer.assign([tp])
     consumer.seek(tp, start)
     # Transaction markers leave gaps: the position says when the end is reached, not the last record.
     while await consumer.position(tp) < end:
-        for records in (await consumer.getmany(tp, timeout_ms=_POLL_MS, max_records=at_once)).values():
+        with undamaged():
+            found = await consumer.getmany(tp, timeout_ms=_POLL_MS, max_records=at_once)
+        for records in found.values():
             yield records if records[-1].offset < end else [record for record in records if record.offset < end]

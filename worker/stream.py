@@ -161,7 +161,8 @@ class _BatchConsumer(driver.Consumer):
             # An empty set would mean "all partitions" to the fetcher.
             await self._handler.wait_for_room()
             return
-        records = await self._getmany(wanted, timeout=_FETCH_WAIT_S)
+        with kafka.undamaged():
+            records = await self._getmany(wanted, timeout=_FETCH_WAIT_S)
         if not self.flow_active or self.app.consumer_generation_id != generation:
             for tp, offset in put_back(self._handler, records).items():
                 with suppress(IllegalStateError):  # not ours any more

@@ -8,7 +8,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError, UnknownTopicOrPartitionError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from worker.kafka import connection
+from worker.kafka import connection, undamaged
 from worker.settings import KafkaSettings
 
 _POLL_MS = 500
@@ -44,10 +44,15 @@ async def whole_topic(
 
 
 async def records_to_end(consumer: AIOKafkaConsumer, at_once: int = 2000) -> AsyncIterator[list[ConsumerRecord]]:
-    """From where the consumer stands to what is the end now, a batch of one partition at a time, in the order of its offsets."""
+    """From where the consumer stands to what is the end now, a batch of one partition at a time, in the order of its offsets.
+
+    Raises LogError where Kafka's files are damaged.
+    """
     ends: dict[TopicPartition, int] = await consumer.end_offsets(consumer.assignment())
     while unread := [tp for tp, end in ends.items() if await consumer.position(tp) < end]:
-        for tp, records in (await consumer.getmany(*unread, timeout_ms=_POLL_MS, max_records=at_once)).items():
+        with undamaged():
+            found = await consumer.getmany(*unread, timeout_ms=_POLL_MS, max_records=at_once)
+        for tp, records in found.items():
             # Compaction and transaction markers leave gaps: the position says when the end is reached, not the last record.
             if known := [record for record in records if record.offset < ends[tp]]:
                 yield known

@@ -31,7 +31,7 @@ class Contestant:
     command: tuple[str, ...]
     changelog: str | None  # its name, from the group's; None: the contestant only counts
     share: float = 1.0
-    max_batch: int = 1000
+    max_batch: int = WorkerSettings().max_batch
     delivery: str = "at_least_once"
 
 
@@ -45,7 +45,7 @@ def contestants() -> list[Contestant]:
     light = "last 64 events and their number by visitor in a table with changelog, a small score record, commit"
     full = "decode and check, session fold, hash, encode, constant score, 566-byte score record, changelog, commit"
     return [
-        Contestant("inkling", full + "; batches of up to 1000 (default)", ours, "{group}-state"),
+        Contestant("inkling", full + f"; batches of up to {WorkerSettings().max_batch} (default)", ours, "{group}-state"),
         Contestant("inkling, batches of 256", "the same", ours, "{group}-state", max_batch=256),
         Contestant(
             "inkling, exactly once",

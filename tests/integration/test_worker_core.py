@@ -17,7 +17,7 @@ from tests.support.topics import Sent, committed, read, read_scores, send, shop_
 from worker.contract.codec import decode
 from worker.contract.events import InvalidRecord, revision_of
 from worker.contract.fold import Fold
-from worker.errors import StateError
+from worker.errors import LogError, StateError
 from worker.settings import Settings
 from worker.store import KafkaSource, restore
 
@@ -147,6 +147,27 @@ async def test_a_changelog_behind_the_commit_is_refused(settings: Settings) -> N
     elsewhere = settings.model_copy(update={"topics": settings.topics.model_copy(update={"changelog": settings.topics.outcomes})})
     with pytest.raises(StateError, match="emptied or truncated"):
         await run_constant_worker(elsewhere, asyncio.Event())
+
+
+@pytest.mark.parametrize("damaged", ["clicks", "changelog"])
+async def test_a_flipped_byte_on_kafkas_disk_ends_the_worker(
+    settings: Settings, damaged: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """With what to do. It neither leaves the records out nor goes on with what they hold."""
+    sent = await send(settings, shop_records(200))
+    if damaged == "changelog":
+        async with _running(settings):
+            await wait_committed(settings, sent)
+    for log in tmp_path_factory.getbasetemp().glob(f"kafka[0-9]/kafka/data/{getattr(settings.topics, damaged)}-*/*.log"):
+        if log.stat().st_size:
+            with log.open("r+b") as file:
+                file.seek(-5, os.SEEK_END)
+                last = file.read(1)
+                file.seek(-5, os.SEEK_END)
+                file.write(bytes([last[0] ^ 1]))
+    with pytest.raises(LogError, match="let the broker take the partition from a replica"):
+        async with asyncio.timeout(30):
+            await run_constant_worker(settings, asyncio.Event())
 
 
 async def _spawn(settings: Settings) -> asyncio.subprocess.Process:

@@ -92,3 +92,23 @@ async def test_all_partitions_together_hold_a_bounded_number_of_events() -> None
     assert lanes[1].has_room
     for lane in lanes[1:]:
         await lane.close()
+
+
+async def test_nobody_waits_for_a_lane_that_has_failed() -> None:
+    """A drain would else take all the time there is, though nothing more can happen."""
+
+    class Broken(_Steps):
+        async def score(self, batch: _Batch) -> _Batch:
+            raise ZeroDivisionError
+
+    failures: list[BaseException] = []
+    lane = Lane(TopicPartition("clicks", 0), 0, Broken(), failures.append, Room(1_000))
+    lane.take(records(0, 1))
+    async with asyncio.timeout(5):
+        await lane.idle.wait()
+    assert not lane.has_room
+    lane.take(records(1, 1))  # it was on its way
+    async with asyncio.timeout(5):
+        await lane.idle.wait()
+    assert (lane.finished, [type(failure) for failure in failures]) == (0, [ZeroDivisionError])
+    await lane.close()
