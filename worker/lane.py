@@ -13,9 +13,9 @@ from aiokafka.structs import TopicPartition
 
 #: Batches that may wait for the first step: one, so that it never starves and memory stays small.
 _WAITING_BATCHES = 1
-#: Events of a partition without a score with which another batch is taken: so that the next is folded while small ones are
-#: scored.
-_UNSCORED_EVENTS = 256
+#: Batches of a partition without a score, and events in them, with which another is taken: so that the next is folded while a
+#: small one is scored. What comes meanwhile waits for the batch after that, which so is larger: more of them would only queue.
+_UNSCORED_BATCHES, _UNSCORED_EVENTS = 1, 256
 #: Batches of more events are large.
 _LARGE = 256
 #: Batches that may wait to be published, and are then published as one: the dearer a publication is beside a batch, the
@@ -99,7 +99,13 @@ class Lane(Generic[P, S]):
     @property
     def has_room(self) -> bool:
         """Whether `take` may be called."""
-        return not self._ended and self._room.is_left and not self._incoming.full() and sum(self._unscored) <= _UNSCORED_EVENTS
+        return (
+            not self._ended
+            and self._room.is_left
+            and not self._incoming.full()
+            and len(self._unscored) <= _UNSCORED_BATCHES
+            and sum(self._unscored) <= _UNSCORED_EVENTS
+        )
 
     @property
     def oldest_ms(self) -> int | None:

@@ -40,9 +40,12 @@ from worker.settings import Settings
 
 log = get_logger()
 
-#: How long one fetch may wait for records, and how long the broker may hold it: short, as the set of partitions
-#: that have room is fixed for the length of a fetch.
+#: How long one fetch may wait for records where all partitions have room, and where some may get room meanwhile: which of them
+#: are asked for is fixed for the length of a fetch.
 _FETCH_WAIT_S = 0.1
+_SHORT_FETCH_WAIT_S = 0.005
+#: How long the broker may hold a request without an answer. While it does, partitions that are not in it cannot be asked for.
+_BROKER_WAIT_MS = 20
 #: How long to sleep at most while a rebalance has stopped the flow, before looking whether we are to stop.
 _FLOW_WAIT_S = 0.5
 #: A member learns from the answer to its heartbeat that the group meets again, so this long a take-over waits for it.
@@ -156,19 +159,21 @@ class _BatchConsumer(driver.Consumer):
                 await asyncio.wait_for(self.can_resume_flow.wait(), _FLOW_WAIT_S)
             return
         generation = self.app.consumer_generation_id
-        wanted = {tp for tp in self._get_active_partitions() if self._handler.has_room(tp)}
+        active = self._get_active_partitions()
+        wanted = {tp for tp in active if self._handler.has_room(tp)}
         if not wanted:
             # An empty set would mean "all partitions" to the fetcher.
             await self._handler.wait_for_room()
             return
         with kafka.undamaged():
-            records = await self._getmany(wanted, timeout=_FETCH_WAIT_S)
+            records = await self._getmany(wanted, timeout=_FETCH_WAIT_S if len(wanted) == len(active) else _SHORT_FETCH_WAIT_S)
         if not self.flow_active or self.app.consumer_generation_id != generation:
             for tp, offset in put_back(self._handler, records).items():
                 with suppress(IllegalStateError):  # not ours any more
                     await self.seek(tp, offset)
             return
         hand_over(self._handler, records)
+        await asyncio.sleep(0)  # so that what was taken is begun, and there is room again
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         self.stop_flow()
@@ -218,6 +223,17 @@ class _Thread(WorkerThread):
         self.daemon = True
 
 
+class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # it has no types
+    """Asks a broker for more of some partitions while records of others wait to be taken.
+
+    aiokafka would wait for up to 0.1 s until all are taken, and offers no setting for that.
+    """
+
+    async def start(self) -> None:
+        await super().start()
+        self._fetcher._prefetch_backoff = 0.0
+
+
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread that fetches and sends heartbeats, so that CPU work on the app's loop does not starve them."""
 
@@ -227,7 +243,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         settings = cast(_BatchTransport, transport).settings
         conf = self.app.conf
         self._assignor = RangePartitionAssignor
-        return AIOKafkaConsumer(
+        return _Consumer(
             **kafka.connection(settings.kafka),
             group_id=conf.id,
             # Range puts partition p of every topic on the same member.
@@ -237,7 +253,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
             auto_offset_reset="earliest",
             max_poll_records=conf.broker_max_poll_records,
             max_partition_fetch_bytes=_FETCH_BYTES,
-            fetch_max_wait_ms=int(_FETCH_WAIT_S * 1000),
+            fetch_max_wait_ms=_BROKER_WAIT_MS,
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
             rebalance_timeout_ms=int(settings.worker.drain_s * 2000) + 10_000,
