@@ -35,6 +35,7 @@ from worker.revise import ClickLog, revised_parts, revised_records
 from worker.scoring import lines
 from worker.scoring.base import Path, Scores
 from worker.scoring.lines import Scored, score_lines
+from worker.scoring.shared import SharedScorer
 from worker.send import Record
 from worker.settings import Settings
 from worker.store import PartitionState, Source, restore
@@ -48,7 +49,7 @@ _LARGEST_BATCHES = 2
 _FIELDS = operator.attrgetter("value", "key", "offset", "timestamp")
 #: Events that the scorer is asked for at once: what its deadline and the model server's batches are chosen for.
 _SCORED_AT_ONCE = 256
-#: Batches at the scorer at once. More would only queue in the model server, where waiting counts against the deadline.
+#: Questions to the scorer at once. More would only queue in the model server, where waiting counts against the deadline.
 _SCORING_AT_ONCE = 2
 #: State of several batches that is written at once, below what Kafka takes by default. A single batch may have more.
 _STATE_AT_ONCE_BYTES = 800_000
@@ -189,14 +190,13 @@ class Pipeline:
     ) -> None:
         self._settings = settings
         self._spec = spec
-        self._scorer = scorer
         self._delivery = delivery
         self._source = source
         self._clicks = clicks
         self._failed = failed
         self._clock = clock
         self._room = Room(_LARGEST_BATCHES * settings.worker.max_batch)
-        self._scoring = asyncio.Semaphore(_SCORING_AT_ONCE)
+        self._scorer = SharedScorer(scorer.score, _SCORED_AT_ONCE, _SCORING_AT_ONCE)
         self._lanes: dict[TopicPartition, Lane[FoldedBatch, ScoredBatch]] = {}
         self._owners: dict[TopicPartition, Owner] = {}
         self.joined = False  # whether the group has given us an assignment, be it an empty one
@@ -262,6 +262,7 @@ class Pipeline:
             await self._forget(tp)
         while self._owners:  # of partitions that could not be restored
             self._delivery.disown(self._owners.popitem()[1])
+        await self._scorer.close()
 
     def _lane(self, tp: TopicPartition, state: PartitionState) -> Lane[FoldedBatch, ScoredBatch]:
         steps = _Steps(
@@ -272,7 +273,6 @@ class Pipeline:
             self._scorer,
             self._delivery,
             self._clicks,
-            self._scoring,
             self._clock,
         )
         return Lane(tp, state.next_offset, steps, self._fail, self._room)
@@ -300,7 +300,6 @@ class _Steps:
         scorer: Scorer,
         delivery: Delivery,
         clicks: ClickLog,
-        scoring: asyncio.Semaphore,
         clock: Callable[[], int],
     ) -> None:
         self._settings = settings
@@ -310,7 +309,6 @@ class _Steps:
         self._scorer = scorer
         self._delivery = delivery
         self._clicks = clicks
-        self._scoring = scoring
         self._clock = clock
         self._max_future_ms = int(settings.session.max_future_s * 1000)
 
@@ -345,9 +343,8 @@ class _Steps:
         return records
 
     async def _ask(self, inputs: ModelInputs) -> Scores:
-        async with self._scoring:
-            with metrics.stage.labels("score").time():
-                return await self._scorer.score(inputs)
+        with metrics.stage.labels("score").time():
+            return await self._scorer.score(inputs)
 
     async def publish(self, batches: Sequence[ScoredBatch]) -> None:
         for some in _fitting(batches):

@@ -1,6 +1,5 @@
 """Batches through the steps: large ones are scored in parts, which changes nothing but how often the scorer is asked."""
 
-import asyncio
 from collections.abc import Set
 from typing import Any
 
@@ -45,7 +44,7 @@ async def test_a_large_batch_is_scored_in_parts() -> None:
     whole = score_records(batch, HashScorer().score(batch.inputs), settings, _NOW_MS)
     scorer, nobody = _Noting(), Any
     state = PartitionState(SPEC, FORGETFUL)
-    steps = _Steps(settings, 0, state, nobody, scorer, nobody, nobody, asyncio.Semaphore(2), lambda: _NOW_MS)  # type: ignore[arg-type]
+    steps = _Steps(settings, 0, state, nobody, scorer, nobody, nobody, lambda: _NOW_MS)  # type: ignore[arg-type]
     scored = await steps.score(batch)
     assert scorer.sizes == [256, 256, 88]
     assert scored.paths == [("model", 256), ("fallback", 256), ("model", 88)]
@@ -58,7 +57,7 @@ async def test_a_batch_without_events_asks_nobody() -> None:
     broken = [record_of(b"{") for _ in range(3)]
     batch = fold_batch(PartitionState(SPEC, FORGETFUL), broken, 0)
     scorer = _Noting()
-    steps = _Steps(Settings(), 0, PartitionState(SPEC, FORGETFUL), Any, scorer, Any, Any, asyncio.Semaphore(2), lambda: 0)  # type: ignore[arg-type]
+    steps = _Steps(Settings(), 0, PartitionState(SPEC, FORGETFUL), Any, scorer, Any, Any, lambda: 0)  # type: ignore[arg-type]
     scored = await steps.score(batch)
     assert (scorer.sizes, list(scored.scores), scored.paths, len(scored.dead)) == ([], [], [], 3)
 
@@ -85,7 +84,7 @@ async def test_a_late_event_has_the_scores_behind_it_made_anew() -> None:
     fold_batch(state, log[:2], 10**9)  # in an earlier batch
     batch = fold_batch(state, log[2:], 10**9)
     steps = _Steps(
-        Settings(), 0, state, Any, _Noting(), Any, _Clicks({1: "b", 2: "c"}), asyncio.Semaphore(2), lambda: _NOW_MS  # type: ignore[arg-type]
+        Settings(), 0, state, Any, _Noting(), Any, _Clicks({1: "b", 2: "c"}), lambda: _NOW_MS  # type: ignore[arg-type]
     )  # fmt: skip
     scored = await steps.score(batch)
     assert all(key == b"v" for key, _ in scored.scores)

@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 from worker.audit.report import Report
 from worker.audit.revised import TOLERANCE
 from worker.audit.said import Said
-from worker.contract.features import CODES, NUMBERS, ModelInputs, padded_steps
+from worker.contract.features import ModelInputs, stacked
 
 #: Scores are on the wire with six digits.
 _ROUNDING = 1e-6
@@ -72,7 +72,7 @@ def recompute(sample: Sample, said: Said, name: str, repository: Path, report: R
 
 
 def _check_batch(session: Any, scored: list[_Scored], said: Said, name: str, version: str, report: Report) -> None:
-    inputs = _padded([one.window for one in scored])
+    inputs = stacked([one.window for one in scored])
     outputs = session.run(_OUTPUTS, inputs._asdict())
     again = np.concatenate([np.asarray(output, np.float32).reshape(len(scored), -1) for output in outputs], axis=1)
     tally = report.checks["I6"]
@@ -82,14 +82,3 @@ def _check_batch(session: Any, scored: list[_Scored], said: Said, name: str, ver
         if not difference <= TOLERANCE + _ROUNDING:
             which = f"{name}:{one.offset}" + (f":r{one.revision}" if one.revision else "")
             tally.fail(f"score {which} differs by {difference:.2g} from what version {version} gives")
-
-
-def _padded(windows: Sequence[ModelInputs]) -> ModelInputs:
-    """Windows of one session each as a batch."""
-    lengths = np.concatenate([window.length for window in windows])
-    steps = padded_steps(int(lengths.max()))
-    codes = np.zeros((len(windows), steps, len(CODES)), np.int32)
-    numbers = np.zeros((len(windows), steps, len(NUMBERS)), np.float32)
-    for row, window in enumerate(windows):
-        codes[row, : window.codes.shape[1]], numbers[row, : window.numbers.shape[1]] = window.codes[0], window.numbers[0]
-    return ModelInputs(codes, numbers, lengths)

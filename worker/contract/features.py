@@ -106,6 +106,22 @@ def encode_rows(windows: Sequence[bytes | memoryview]) -> ModelInputs:
     return ModelInputs(codes, numbers, lengths[:, None])
 
 
+def stacked(parts: Sequence[ModelInputs]) -> ModelInputs:
+    """Sessions of several batches as one batch, padded to the longest of all."""
+    if len(parts) == 1:
+        return parts[0]
+    lengths = np.concatenate([part.length for part in parts])
+    steps = padded_steps(int(lengths.max(initial=1)))
+    codes = np.zeros((len(lengths), steps, len(CODES)), np.int32)
+    numbers = np.zeros((len(lengths), steps, len(NUMBERS)), np.float32)
+    start = 0
+    for part in parts:
+        rows, some = slice(start, start + len(part.length)), min(part.codes.shape[1], steps)
+        codes[rows, :some], numbers[rows, :some] = part.codes[:, :some], part.numbers[:, :some]
+        start = rows.stop
+    return ModelInputs(codes, numbers, lengths)
+
+
 def padded_steps(longest: int) -> int:
     """The length that windows of up to `longest` rows are padded to."""
     return -(-max(longest, 1) // _LENGTH_STEP) * _LENGTH_STEP

@@ -75,7 +75,7 @@ def score_lines(scored: Scored, scores: Scores, model: str, now_ms: int, deadlin
         scored.sessions, scored.input_hashes, scored.text, scored.event_ids, scored.visitor_ids, items,
         millionths.astype(np.uint32), lines, line_ends,
     )  # fmt: skip
-    return lines[: line_ends[-1]].tobytes(), np.diff(line_ends, prepend=0)
+    return lines[: line_ends[-1] if count else 0].tobytes(), np.diff(line_ends, prepend=0)
 
 
 def warm_up() -> None:
