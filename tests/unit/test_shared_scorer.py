@@ -47,9 +47,8 @@ async def test_what_waits_is_asked_together_in_order() -> None:
     """Two questions go on at once; the rest goes with the next, as many as fit, and nobody overtakes."""
     held = _Held()
     shared = SharedScorer(held.score, most=10, at_once=2)
-    batches = [
-        inputs(n, size, longest) for n, (size, longest) in enumerate([(3, 5), (1, 9), (4, 30), (5, 3), (2, 17), (12, 8), (1, 1)])
-    ]
+    shapes = [(3, 5), (1, 9), (4, 30), (5, 3), (2, 17), (12, 8), (1, 1)]
+    batches = [inputs(n, *shape) for n, shape in enumerate(shapes)]
     answers = [asyncio.create_task(shared.score(batch)) for batch in batches]
     await asyncio.sleep(0.01)
     assert held.asked == [3, 1]
