@@ -1,6 +1,7 @@
 """I7: the outcomes of one partition against those of a replay."""
 
 from array import array
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -8,6 +9,7 @@ from aiokafka import ConsumerRecord
 
 from worker.audit.report import Report
 from worker.audit.said import CHURN, Said
+from worker.contract.clicks import Read
 from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS, ClickEvent, OutcomeEvent, ScoreEvent
 from worker.contract.session import SessionPolicy
 from worker.labels import OUTCOMES_PER_SCORE, PROGRESS_HEADER, OutcomeJoin, Progress
@@ -30,7 +32,7 @@ _SLOTS = {
 
 
 class OutcomeAudit:
-    """All outcomes first (`add`), then clicks; `compare` now and then, `finish` at the end.
+    """All outcomes first (`add`), then clicks (`add_clicks`); `compare` now and then, `finish` at the end.
 
     What had to be out by the newest progress that the outcomes carry has to be there; what comes after may be on its way.
     """
@@ -61,7 +63,7 @@ class OutcomeAudit:
         if at < 0 and click == self._name:
             self._report.counts["outcomes of deleted clicks"] += 1
             return
-        if click != self._name or at >= len(self._said.copies) or not self._said.copies[at]:
+        if click != self._name or at >= len(self._said.known) or not self._said.known[at]:
             self._tally.fail(f"outcome {outcome.outcome_id} at {place} has no score in this partition")
             return
         self._report.counts["outcomes"] += 1
@@ -71,18 +73,14 @@ class OutcomeAudit:
         self._check_fields(outcome, at, slot)
         self._note(outcome, at * OUTCOMES_PER_SCORE + slot)
 
-    def add_click(self, event: ClickEvent | None, offset: int) -> None:
-        """Replay a click, and the first copy of its score if it has one."""
+    def add_clicks(self, clicks: Read, offsets: Sequence[int]) -> None:
+        """Replay the clicks of records at these offsets, and the first copies of their scores."""
         if not self._labels:
             return
-        if self._required and self._progress is not None and offset >= self._progress.clicks:
-            self._end_required()
-        self._join.add_click(event, offset)
-        if event is not None and self._said.copies[offset - self._said.start]:
-            if self._required and self._progress is not None and self._place(offset) >= self._progress.scores:
-                self._later.append((event, offset))
-            else:
-                self._add_score(event, offset)
+        rows = dict(zip(clicks.at.tolist(), range(len(clicks.at)), strict=True))
+        for number, offset in enumerate(offsets):
+            row = rows.get(number)
+            self._add_click(None if row is None else clicks.clicks.event(row), offset)
 
     def compare(self) -> None:
         """Compare what has matured by now."""
@@ -104,6 +102,16 @@ class OutcomeAudit:
             head, horizon = names[slot]
             self._tally.fail(f"outcome {self._name}:{at + self._said.start}/{head}/{horizon} came before its time")
 
+    def _add_click(self, event: ClickEvent | None, offset: int) -> None:
+        if self._required and self._progress is not None and offset >= self._progress.clicks:
+            self._end_required()
+        self._join.add_click(event, offset)
+        if event is not None and self._said.known[offset - self._said.start]:
+            if self._required and self._progress is not None and self._place(offset) >= self._progress.scores:
+                self._later.append((event, offset))
+            else:
+                self._add_score(event, offset)
+
     def _end_required(self) -> None:
         self.compare()
         self._required = False
@@ -123,7 +131,7 @@ class OutcomeAudit:
         )  # fmt: skip
 
     def _place(self, offset: int) -> int:
-        return self._said.places[offset - self._said.start]
+        return int(self._said.places[offset - self._said.start])
 
     def _check_fields(self, outcome: OutcomeEvent, at: int, slot: int) -> None:
         _, version, path = self._said.maker_names[self._said.makers[at]]
@@ -136,7 +144,7 @@ class OutcomeAudit:
 
     def _note(self, outcome: OutcomeEvent, index: int) -> None:
         if not self._labels:
-            slots = len(self._said.copies) * OUTCOMES_PER_SCORE
+            slots = len(self._said.known) * OUTCOMES_PER_SCORE
             self._labels = array("b", bytes([_UNKNOWN % 256]) * slots)
             self._after_s = array("d", bytes(8 * slots))
         label = _CENSORED if outcome.label is None else min(max(outcome.label, 0), 1)

@@ -1,6 +1,7 @@
 """Everything that was written about the clicks of one partition, against a replay of them."""
 
 import hashlib
+import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,9 +15,8 @@ from worker.audit.recompute import Sample
 from worker.audit.report import Report
 from worker.audit.revised import difference
 from worker.audit.said import Said
-from worker.contract.clicks import clicks_of
-from worker.contract.codec import decode
-from worker.contract.events import ClickEvent, InvalidRecord
+from worker.contract.clicks import Clicks, read
+from worker.contract.events import InvalidRecord
 from worker.contract.features import FeatureSpec, ModelInputs, encode_rows
 from worker.contract.fold import Fold
 from worker.contract.revision import Revision
@@ -24,9 +24,12 @@ from worker.contract.session import Outcome, SessionPolicy
 from worker.contract.slab import Slab, Step
 from worker.dead import DeadLetter, parse_dead, parse_dropped
 
+Longs = npt.NDArray[np.int64]
+
 #: So many clicks of a partition are folded by the definition as well, event by event, to see that the columns say the same.
 DEFINED_CLICKS = 20_000
 _OUTCOMES = tuple(Outcome)
+_FIELDS = operator.attrgetter("value", "key", "offset", "timestamp")
 
 
 class Rules(NamedTuple):
@@ -105,20 +108,16 @@ class PartitionAudit:
         if not records:
             return
         self._check_gaps(records)
-        events: list[ClickEvent] = []
-        offsets: list[int] = []
-        for record in records:
-            event = decode(record.value, record.key, record.timestamp, self._rules.max_future_ms)
-            if isinstance(event, InvalidRecord):
-                self._check_invalid(record, event)
-            else:
-                events.append(event)
-                offsets.append(record.offset)
-            self._outcomes.add_click(None if isinstance(event, InvalidRecord) else event, record.offset)
+        values, keys, *numbers = zip(*map(_FIELDS, records), strict=True)
+        offsets, timestamps_ms = (np.array(column, np.int64) for column in numbers)
+        taken = read(values, keys, timestamps_ms, self._fold.spec, self._rules.max_future_ms)
+        for row, invalid in taken.invalid:
+            self._check_invalid(records[row], invalid)
+        self._outcomes.add_clicks(taken, numbers[0])
         self.report.counts["clicks"] += len(records)
         self.report.checks["I1"].checked += len(records)
-        if events:
-            self._check_events(events, offsets)
+        if len(taken.at):
+            self._check_events(taken.clicks, offsets[taken.at])
         self._outcomes.compare()
         for _, check, offender in sorted(self._found):
             self.report.checks[check].fail(offender)
@@ -169,7 +168,7 @@ class PartitionAudit:
 
     def _check_invalid(self, record: ConsumerRecord, invalid: InvalidRecord) -> None:
         offset = record.offset
-        if self._copies(offset):
+        if self._has_score(offset):
             self._fail(offset, "I1", f"{self._name(offset)} is no event ({invalid.reason}) but has a score")
         buried = self._dead.get(offset)
         if buried is None:
@@ -179,38 +178,36 @@ class PartitionAudit:
         elif buried.sha256 != hashlib.sha256(record.value or b"").hexdigest():
             self._fail(offset, "I1", f"dead letter {self._name(offset)} holds other bytes than the record")
 
-    def _check_events(self, events: list[ClickEvent], offsets: list[int]) -> None:
-        for offset in filter(self._dead.__contains__, offsets):
+    def _check_events(self, clicks: Clicks, offsets: Longs) -> None:
+        for offset in filter(self._dead.__contains__, offsets.tolist() if self._dead else ()):
             told = f"{self._name(offset)} is an event but has a dead letter ({self._dead[offset].reason})"
             self._fail(offset, "I1", told)
-        at = np.array(offsets) - self._scope.start
-        scored = self.said.scored(at)
+        at = offsets - self._scope.start
+        scored = self.said.known[at]
         self.report.checks["I2"].checked += int(scored.sum())
         if not self._whole:
             return
-        step = self._fold.fold(clicks_of(events, self._fold.spec), offsets, encode=self.sample.size > 0)
-        self._check_definition(events, offsets, step)
-        changed = np.zeros(len(events), bool)
+        step = self._fold.fold(clicks, offsets, encode=self.sample.size > 0)
+        self._check_definition(clicks, offsets, step)
+        changed = np.zeros(len(offsets), bool)
         changed[step.at] = True
         self.report.counts["drops"] += int((~changed).sum())
-        for number in np.flatnonzero(~changed & scored).tolist():
-            why = _OUTCOMES[step.outcome[number]].value
-            self._fail(offsets[number], "I1", f"{self._name(offsets[number])} is dropped by policy ({why}) but has a score")
-        for number in np.flatnonzero(changed & ~scored).tolist():
-            self._missing(offsets[number], f"{self._name(offsets[number])} has no result, a score is missing")
-        self._check_scored(events, at, step, scored)
+        dropped, unscored = ~changed & scored, changed & ~scored
+        for offset, outcome in zip(offsets[dropped].tolist(), step.outcome[dropped].tolist(), strict=True):
+            told = f"{self._name(offset)} is dropped by policy ({_OUTCOMES[outcome].value}) but has a score"
+            self._fail(offset, "I1", told)
+        for offset in offsets[unscored].tolist():
+            self._missing(offset, f"{self._name(offset)} has no result, a score is missing")
+        self._check_scored(clicks, at, step, scored)
         for revision in step.revisions:
             self._check_revision(revision)
 
-    def _check_scored(
-        self, events: list[ClickEvent], at: npt.NDArray[np.int64], step: Step, scored: npt.NDArray[np.bool_]
-    ) -> None:
+    def _check_scored(self, clicks: Clicks, at: Longs, step: Step, scored: npt.NDArray[np.bool_]) -> None:
         """Clicks of a batch that have a score, as they should: whether it is theirs."""
         compared = np.flatnonzero(scored[step.at])  # index among those that changed their session
         numbers = step.at[compared]  # index among the events
         self.report.checks["I3"].checked += len(compared)
-        mine = [events[number] for number in numbers.tolist()]
-        mismatches = self.said.mismatches(at[numbers], mine, step.session[compared], step.chain[compared])
+        mismatches = self.said.mismatches(at[numbers], clicks, numbers, step.session[compared], step.chain[compared])
         for number, mismatch in mismatches.items():
             offset = int(at[numbers[number]]) + self._scope.start
             self._fail(offset, "I3", f"score {self._name(offset)}: {mismatch}")
@@ -219,15 +216,15 @@ class PartitionAudit:
                 maker = self.said.maker_names[self.said.makers[place]]
                 self.sample.offer(place + self._scope.start, maker, _Window(step.inputs, row))
 
-    def _check_definition(self, events: list[ClickEvent], offsets: list[int], step: Step) -> None:
+    def _check_definition(self, clicks: Clicks, offsets: Longs, step: Step) -> None:
         """The worker folds in columns as well: the beginning of each partition shows whether that is right."""
         if self._defined >= DEFINED_CLICKS:
             self._definition.sessions.clear()
             return
-        self._defined += len(events)
+        self._defined += len(offsets)
         rows = {number: row for row, number in enumerate(step.at.tolist())}
-        for number, (event, offset) in enumerate(zip(events, offsets, strict=True)):
-            session, outcome, _ = self._definition.apply(event, offset)
+        for number, offset in enumerate(offsets.tolist()):
+            session, outcome, _ = self._definition.apply(clicks.event(number), offset)
             row = rows.get(number)
             if outcome.changed != (row is not None):
                 self._fail(
@@ -247,7 +244,7 @@ class PartitionAudit:
             return
         self.report.checks["I2"].checked += 1
         self.report.checks["I3"].checked += 1
-        who = self.said.who(offset) if self._copies(offset) else claim.who  # without a first score that one is the finding
+        who = self.said.who(offset) if self._has_score(offset) else claim.who  # without a first score that one is the finding
         if wrong := difference(claim, revision, who):
             self._fail(revision.cause, "I3", f"score {name}: {wrong}")
         self.sample.offer(offset, self.said.maker_names[claim.maker], lambda: encode_rows([revision.window]), number)
@@ -272,7 +269,7 @@ class PartitionAudit:
 
     def _check_gap(self, offset: int) -> None:
         for gone in range(self._next, offset):
-            if self._copies(gone) or gone in self._dead:
+            if self._has_score(gone) or gone in self._dead:
                 self.report.checks["I1"].fail(f"{self._name(gone)} has a result but is no click")
 
     def _fail(self, offset: int, check: str, offender: str) -> None:
@@ -288,8 +285,8 @@ class PartitionAudit:
         if self._unfinished is not None and self._unfinished < self._scope.committed:
             tally.fail(f"{self._scope} is committed up to {self._scope.committed}, but {self._unfinished} is unfinished")
 
-    def _copies(self, offset: int) -> int:
-        return self.said.copies[offset - self._scope.start]
+    def _has_score(self, offset: int) -> bool:
+        return bool(self.said.known[offset - self._scope.start])
 
     def _name(self, offset: int) -> str:
         return f"{self._scope}:{offset}"

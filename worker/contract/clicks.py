@@ -68,15 +68,11 @@ def read(
     values: Sequence[bytes | None], keys: Sequence[bytes | None], timestamps_ms: Longs, spec: FeatureSpec, max_future_ms: int
 ) -> Read:
     """Records as events: what `codec.decode` makes of each by its value, key and Kafka timestamp."""
-    text, simple = _joined(values), scan.UTF8
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        simple = scan.ASCII  # whose text it is that is none, `decode` finds out
+    text = joined(values)
     columns = _Columns(len(values), spec, text)
     buckets = scan.Buckets(spec.item_buckets, spec.category_buckets, spec.brand_buckets)
     newest_ms = timestamps_ms + max_future_ms
-    scan.scan(_texts(text, values), _texts(_joined(keys), keys), newest_ms, simple, buckets, columns.scanned)
+    scan.scan(texts_in(text, values), texts_in(joined(keys), keys), newest_ms, simple_bytes(text), buckets, columns.scanned)
     columns.put_clock()
 
     def decoded(row: int) -> ClickEvent | InvalidRecord:
@@ -108,6 +104,26 @@ def in_quotes(texts: Sequence[str]) -> tuple[npt.NDArray[np.uint8], Longs]:
     ends = np.cumsum([len(text) for text in quoted], dtype=np.int64)
     starts = ends - np.array([len(text) for text in quoted], np.int64)
     return np.frombuffer(b"".join(quoted), np.uint8), np.stack([starts + 1, ends - 1], axis=1)
+
+
+def joined(texts: Sequence[bytes | None]) -> bytes:
+    """Texts one after the other, as `scan` wants them."""
+    return scan.END.join([text or b"" for text in texts]) + _BEHIND
+
+
+def texts_in(joined: bytes, texts: Sequence[bytes | None]) -> scan.Texts:
+    """The texts where `joined` puts them."""
+    starts = np.fromiter(accumulate((len(text or b"") + 1 for text in texts), initial=0), np.int64, len(texts) + 1)
+    return scan.Texts(np.frombuffer(joined, np.uint8), starts[:-1], starts[1:] - 1)
+
+
+def simple_bytes(joined: bytes) -> npt.NDArray[np.bool_]:
+    """Which bytes `scan` may take as they are: `scan.UTF8`, or if not all of the text is in UTF-8, `scan.ASCII`."""
+    try:
+        joined.decode()
+    except UnicodeDecodeError:
+        return scan.ASCII  # whose text it is that is none, the definition finds out
+    return scan.UTF8
 
 
 class _Columns:
@@ -164,13 +180,3 @@ class _Columns:
         self._texts.append(quoted)
         self._size += len(quoted)
         return start + 1, self._size - 1
-
-
-def _joined(texts: Sequence[bytes | None]) -> bytes:
-    return scan.END.join([text or b"" for text in texts]) + _BEHIND
-
-
-def _texts(joined: bytes, texts: Sequence[bytes | None]) -> scan.Texts:
-    """The texts where `_joined` puts them."""
-    starts = np.fromiter(accumulate((len(text or b"") + 1 for text in texts), initial=0), np.int64, len(texts) + 1)
-    return scan.Texts(np.frombuffer(joined, np.uint8), starts[:-1], starts[1:] - 1)

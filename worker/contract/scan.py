@@ -120,7 +120,7 @@ def _read(text: Bytes, at: int, end: int, simple: npt.NDArray[np.bool_], spans: 
         at = _skip_space(text, at + 1)
         if text[at] != _QUOTE:
             return nothing
-        close = _text_end(text, at + 1, simple)
+        close = text_end(text, at + 1, simple)
         field = _index(text, at + 1, close, _NAME_TEXT, _NAME_ENDS, expected)
         if close < 0 or (field >= 0 and seen >> field & 1):
             return nothing
@@ -133,7 +133,7 @@ def _read(text: Bytes, at: int, end: int, simple: npt.NDArray[np.bool_], spans: 
         at = _skip_space(text, at + 1)
         is_number = field in (_TIME, _PRICE, _QUANTITY)
         if text[at] == _QUOTE:
-            start, at = at + 1, _text_end(text, at + 1, simple)
+            start, at = at + 1, text_end(text, at + 1, simple)
             # In bytes, of which there are at least as many as characters.
             most = MAX_ID if field in (_EVENT_ID, _VISITOR) else MAX_TEXT
             if at < 0 or is_number or (field >= 0 and at - start > most):
@@ -182,7 +182,7 @@ def _skip_space(text: Bytes, at: int) -> int:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _text_end(text: Bytes, at: int, simple: npt.NDArray[np.bool_]) -> int:
+def text_end(text: Bytes, at: int, simple: npt.NDArray[np.bool_]) -> int:
     """Where the quote is that ends a text, or -1 if what comes first needs more than a look."""
     while simple[text[at]]:
         at += 1
