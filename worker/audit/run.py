@@ -17,6 +17,7 @@ from worker.audit.recompute import recompute
 from worker.audit.report import Report
 from worker.contract.features import FeatureSpec
 from worker.errors import ConfigurationError
+from worker.service import settle
 from worker.settings import Settings
 from worker.span import bounds, read_span, reader
 from worker.topic import committed_offsets, partition_counts
@@ -152,7 +153,7 @@ async def _run(tasks: list[_Task], processes: int, report: Report, tell: Callabl
             tell(report.counts["clicks"])
         return
     # Not forked: this process has a running event loop.
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"), initializer=settle) as pool:
         loop = asyncio.get_running_loop()
         for part in await asyncio.gather(*(loop.run_in_executor(pool, _audit_in_process, task) for task in tasks)):
             report.add(part)

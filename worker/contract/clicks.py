@@ -1,7 +1,6 @@
 """ClickEvents of a batch as columns: what the fold and the scores need of each."""
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from typing import NamedTuple
 
 import msgspec
@@ -113,8 +112,9 @@ def joined(texts: Sequence[bytes | None]) -> bytes:
 
 def texts_in(joined: bytes, texts: Sequence[bytes | None]) -> scan.Texts:
     """The texts where `joined` puts them."""
-    starts = np.fromiter(accumulate((len(text or b"") + 1 for text in texts), initial=0), np.int64, len(texts) + 1)
-    return scan.Texts(np.frombuffer(joined, np.uint8), starts[:-1], starts[1:] - 1)
+    sizes = np.array([len(text) if text else 0 for text in texts], np.int64)
+    ends = np.cumsum(sizes + len(scan.END)) - len(scan.END)
+    return scan.Texts(np.frombuffer(joined, np.uint8), ends - sizes, ends)
 
 
 def simple_bytes(joined: bytes) -> npt.NDArray[np.bool_]:
