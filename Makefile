@@ -15,6 +15,7 @@ install: .venv/.installed
 	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
 	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	@$(BIN)/python -c "from worker.pipeline import warm_up; warm_up()"  # compiled now, no first start has to wait for it
+	@$(BIN)/python -c "from worker.audit.scores import warm_up; warm_up()"
 	@touch $@
 
 demo: install

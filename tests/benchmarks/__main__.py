@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.local.stack import LocalStack
-from tests.benchmarks import failover, latency, processes, profile, recovery, report, scale, throughput
+from tests.benchmarks import audit, failover, latency, processes, profile, recovery, report, scale, throughput
 from tests.benchmarks.broker import fresh_topics
-from tests.benchmarks.clicks import Click, send_all, simulated_clicks
+from tests.benchmarks.clicks import Click, send_all, simulated_clicks, stream_clicks
 
-PARTS = ("scale", "throughput", "full", "processes", "profile", "recovery", "failover", "latency")
+PARTS = ("scale", "throughput", "full", "processes", "profile", "recovery", "audit", "failover", "latency")
 _HERE = Path(__file__).parent
 _RESULTS = _HERE / "results.json"
 _DOCS = _HERE.parents[1] / "docs" / "performance.md"
@@ -25,6 +26,8 @@ _VISITORS = 20_000
 _CALM, _CROWDED = 6_000.0, 40_000.0
 _CROWDED_VISITORS = 2_000
 _FAILOVER_EVENTS, _LATENCY_EVENTS = 60_000, 60_000
+#: So many that the audit's start, and its first clicks of every partition, which it folds twice, do not decide its rate.
+_AUDIT_EVENTS = 2_000_000
 
 _console = Console()
 
@@ -76,6 +79,9 @@ def _run(part: str, stack: LocalStack, options: argparse.Namespace, work: Path, 
             results["scale"] = scale.measure()
         case "recovery":
             results["recovery"] = recovery.measure(bootstrap, options.sessions, work)
+        case "audit":
+            topic = _topic(bootstrap, stream_clicks(_AUDIT_EVENTS, _VISITORS, options.seed, _CALM))
+            results["audit"] = audit.measure(bootstrap, topic, _AUDIT_EVENTS, options.rounds, work)
         case "failover":
             clicks = simulated_clicks(_FAILOVER_EVENTS, _VISITORS, options.seed, _CALM)
             results["failover"] = failover.measure(bootstrap, clicks, work)
@@ -94,7 +100,7 @@ def _race(bootstrap: str, clicks: list[Click], rounds: int, work: Path) -> dict[
     return {one.name: {**throughput.summary(rates[one.name]), "what": one.what} for one in entered}
 
 
-def _topic(bootstrap: str, clicks: list[Click]) -> str:
+def _topic(bootstrap: str, clicks: Iterable[Click]) -> str:
     topic = fresh_topics(bootstrap).clicks
     asyncio.run(send_all(bootstrap, topic, clicks))
     return topic

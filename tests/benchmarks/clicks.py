@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -23,16 +23,22 @@ _TICK_S = 0.005
 
 def simulated_clicks(events: int, visitors: int, seed: int, sessions_per_hour: float) -> list[Click]:
     """Key and value of N simulated clicks in order of time. Sessions go round the visitors, so that each has many."""
+    return list(stream_clicks(events, visitors, seed, sessions_per_hour))
+
+
+def stream_clicks(events: int, visitors: int, seed: int, sessions_per_hour: float) -> Iterator[Click]:
+    """The same one by one."""
     # A session has more than six events: this many sessions are more than enough, and the rest is cut off.
     stream = simulate(load_shop(), max(events // 4, 100), seed, _START_MS, sessions_per_hour=sessions_per_hour)
     stream = replace(stream, clicks=replace(stream.clicks, visitor=stream.clicks.session % visitors))
-    return [(event.visitor_id.encode(), encode(event)) for event in itertools.islice(stream.events(), events)]
+    return ((event.visitor_id.encode(), encode(event)) for event in itertools.islice(stream.events(), events))
 
 
-async def send_all(bootstrap: str, topic: str, clicks: Sequence[Click]) -> None:
+async def send_all(bootstrap: str, topic: str, clicks: Iterable[Click]) -> None:
     """Send as fast as Kafka takes them, confirmed."""
     async with _producer(bootstrap) as producer:
-        for some in (clicks[start : start + _IN_FLIGHT] for start in range(0, len(clicks), _IN_FLIGHT)):
+        left = iter(clicks)
+        while some := list(itertools.islice(left, _IN_FLIGHT)):
             await asyncio.gather(*[await producer.send(topic, value, key=key) for key, value in some])
 
 

@@ -51,6 +51,7 @@ def tables(results: dict[str, Any]) -> Iterator[Table]:
         ("scale", "Many sessions"),
         ("processes", "One process and two"),
         ("recovery", "Recovery"),
+        ("audit", "Audit"),
         ("failover", "A worker joins, a worker is killed"),
     ):
         if part in results:

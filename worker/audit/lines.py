@@ -169,7 +169,7 @@ def _constant(text: Bytes, at: int, form: Form, piece: int) -> int:
     return _follows(text, at, form.text, form.ends[piece - 1] if piece else 0, form.ends[piece])
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def _follows(text: Bytes, at: int, other: Bytes, start: int, end: int) -> int:
     """Where a text ends that is expected at a place."""
     if at < 0:

@@ -111,6 +111,13 @@ class Reader:
         return number
 
 
+def warm_up() -> None:
+    """Compile, or load from disk where that was done before."""
+    Reader("", 0, 0).read([b""])
+    text, spans = in_quotes(["id"])
+    lines.identities(text, spans, spans, np.zeros(1, np.int64))
+
+
 def _identity(score: _Score) -> int:
     text, spans = in_quotes([score.event_id, score.visitor_id])
     # No event has a time past 64 bits, and none is before the epoch.
