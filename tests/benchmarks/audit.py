@@ -58,6 +58,7 @@ def _audit(settings: Settings, events: int, output: Path) -> _Run:
         _, status, used = os.wait4(process.pid, 0)
     seconds = time.monotonic() - started
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode or json.loads(output.read_text())["counts"] != {"clicks": events, "scores": events}:
+    counts = {} if process.returncode else json.loads(output.read_text())["counts"]
+    if counts.get("clicks") != events or counts.get("scores") != events:
         raise SystemExit(f"error: the audit found something wrong\n{output.read_text()[-2000:]}")
     return _Run(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)

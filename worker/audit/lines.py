@@ -6,6 +6,7 @@ Of any other line nothing is said here, not even that it is wrong: `scores.parse
 is called plain.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -45,10 +46,11 @@ class Form(NamedTuple):
     ends: Longs  # of the pieces
     makers: Bytes
     maker_ends: Longs
+    numbers: Longs  # of the makers
 
 
 class Columns(NamedTuple):
-    """What B events' first scores say; of what is not `known`, nothing that counts. `maker` is an index among the makers."""
+    """What B events' first scores say; of what is not `known`, nothing that counts. `maker` is its number."""
 
     known: npt.NDArray[np.bool_]  # [B]
     offset: Longs  # [B] of the event
@@ -68,7 +70,7 @@ def columns(size: int) -> Columns:
     return Columns(np.zeros(size, np.bool_), offset, who, session, input_hash, position, maker, p)
 
 
-def form_of(place: str, makers: list[Maker]) -> Form:
+def form_of(place: str, makers: Mapping[int, Maker]) -> Form:
     """The form of scores whose id begins with `place`. Names and order of the fields come from a ScoreEvent with holes."""
     hole: Any = Raw(_HOLE)
     quoted: Any = Raw(b'"' + _HOLE + b'"')
@@ -80,8 +82,8 @@ def form_of(place: str, makers: list[Maker]) -> Form:
     pieces = encode(event).split(_HOLE)
     after_model, after_version = pieces[10], pieces[11]
     del pieces[10:12]
-    told = [after_model.join(map(_quoted, maker[:2])) + after_version + _quoted(maker[2]) for maker in makers]
-    return Form(*_laid_out(pieces), *_laid_out(told))
+    told = [after_model.join(map(_quoted, maker[:2])) + after_version + _quoted(maker[2]) for maker in makers.values()]
+    return Form(*_laid_out(pieces), *_laid_out(told), np.array(list(makers), np.int64))
 
 
 def _laid_out(texts: list[bytes]) -> tuple[Bytes, Longs]:
@@ -138,7 +140,10 @@ def _identity(text: Bytes, event: int, event_end: int, visitor: int, visitor_end
 
 @njit(cache=True, nogil=True)
 def _read(i: int, lines: Texts, simple: npt.NDArray[np.bool_], form: Form, expected: int, scores: Columns) -> tuple[bool, int]:
-    """Whether a line is plain, and its maker. Each step says where it ends, or -1 if it or one before it is not as expected."""
+    """Whether a line is plain, and the place of its maker in the form.
+
+    Each step says where it ends, or -1 if it or one before it is not as expected.
+    """
     text = lines.text
     at, scores.offset[i] = _integer(text, _constant(text, lines.starts[i], form, 0))
     event = _constant(text, at, form, 1)
@@ -157,7 +162,7 @@ def _read(i: int, lines: Texts, simple: npt.NDArray[np.bool_], form: Form, expec
     if at < 0:
         return False, expected
     scores.who[i] = _identity(text, event, event_end, visitor, visitor_end, time_ms)
-    scores.maker[i] = maker
+    scores.maker[i] = form.numbers[maker]
     items = _constant(text, at, form, 12)
     if items >= 0:
         at = _items_end(text, items, simple)

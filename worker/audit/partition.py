@@ -188,6 +188,7 @@ class PartitionAudit:
         if not self._whole:
             return
         step = self._fold.fold(clicks, offsets, encode=self.sample.size > 0)
+        self._fold.drop_changed()
         self._check_definition(clicks, offsets, step)
         changed = np.zeros(len(offsets), bool)
         changed[step.at] = True

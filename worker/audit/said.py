@@ -37,7 +37,7 @@ class Said:
         count = end - start
         self.known: Bools = np.zeros(count, np.bool_)  # which clicks have a score
         self.places: Longs = np.zeros(count, np.int64)  # in the score topic
-        self.makers: npt.NDArray[np.uint16] = np.zeros(count, np.uint16)  # index in `maker_names`
+        self.makers: npt.NDArray[np.uint32] = np.zeros(count, np.uint32)  # index in `maker_names`
         self.p: npt.NDArray[np.float32] = np.zeros((count, WIDTH), np.float32)
         self.sessions: Words = np.zeros(count, np.uint64)
         self.positions: Longs = np.zeros(count, np.int64)

@@ -5,6 +5,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 from msgspec.structs import astuple
 
 from worker.audit import lines
@@ -42,6 +43,8 @@ class _Score(msgspec.Struct):
 
 
 _decoder = msgspec.json.Decoder(_Score)
+#: So many makers are looked for on a line: more than score at any time, however many versions a long log names.
+_RECENT = 16
 
 
 class Score(NamedTuple):
@@ -78,7 +81,7 @@ def parse(value: bytes | None) -> Score:
 class Reader:
     """Reads scores about the events of a partition from offset `start` to before `end`; `place` is topic and partition.
 
-    Lines of makers that are in `makers` are read compiled.
+    Lines are read compiled if their maker was asked for by `number` before, the last few of these.
     """
 
     def __init__(self, place: str, start: int, end: int) -> None:
@@ -86,7 +89,8 @@ class Reader:
         self._place = f"{place}:"
         self._bounds = start, end
         self._numbers: dict[Maker, int] = {}
-        self._form = lines.form_of(self._place, self.makers)
+        self._recent: list[int] = []
+        self._form = self._form_of_recent()
 
     def read(self, values: Sequence[bytes | None]) -> Columns:
         """Events' first scores among records' values. Of what is not `known`, `parse` is to be asked."""
@@ -98,17 +102,22 @@ class Reader:
     def put(self, row: int, score: Score, found: Columns) -> None:
         """Fill in an event's first score that `parse` gave, whose offset is within the bounds."""
         told = (True, score.offset, score.who, score.session, score.input_hash, score.position, self.number(score.maker), score.p)
-        for column, value in zip(found, told, strict=True):
+        columns: tuple[npt.NDArray[Any], ...] = found
+        for column, value in zip(columns, told, strict=True):
             column[row] = value
 
     def number(self, maker: Maker) -> int:
-        """The maker's index in `makers`, where it is put if it is new."""
-        number = self._numbers.get(maker)
-        if number is None:
-            number = self._numbers[maker] = len(self.makers)
+        """The maker's index in `makers`, where it is put if it is new. From now on its lines are read compiled."""
+        number = self._numbers.setdefault(maker, len(self.makers))
+        if number == len(self.makers):
             self.makers.append(maker)
-            self._form = lines.form_of(self._place, self.makers)
+        if number not in self._recent:
+            self._recent = [*self._recent, number][-_RECENT:]
+            self._form = self._form_of_recent()
         return number
+
+    def _form_of_recent(self) -> lines.Form:
+        return lines.form_of(self._place, {number: self.makers[number] for number in self._recent})
 
 
 def warm_up() -> None:

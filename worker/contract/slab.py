@@ -216,6 +216,10 @@ class Slab:
         keys = self._keys
         return Changed([keys[slot] for slot in slots.tolist()], first, packed.tobytes(), np.diff(ends, prepend=0))
 
+    def drop_changed(self) -> None:
+        """Nobody asks which sessions changed so far."""
+        self._changed.clear()
+
     def put(self, key: bytes, packed: bytes) -> None:
         """A whole session as `take_changed` packs it. Raises ValueError if it cannot be one."""
         if len(packed) < HEAD_BYTES or (len(packed) - HEAD_BYTES) % _ROW_BYTES:

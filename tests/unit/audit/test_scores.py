@@ -101,17 +101,30 @@ def test_what_our_worker_writes_is_read_without_parsing(values: list[bytes]) -> 
     assert not _reader(_MAKERS[1:]).read([value for value in values if b"fallback" in value]).known.any()
 
 
+def test_the_makers_of_the_last_lines_are_read_without_parsing() -> None:
+    """However many versions a long log names, and an old one that comes again is known by its number."""
+    reader = _reader([("intent", f"v{number}", "model") for number in range(100)])
+    assert reader.number(("intent", "v3", "model")) == 3
+    lines = [_one_line("intent", version) for version in ("v3", "v99", "v50")]
+    assert reader.read(lines).known.tolist() == [True, True, False]
+    assert reader.read(lines[:2]).maker.tolist() == [3, 99]
+
+
 @pytest.mark.parametrize(
     "items",
     [[], [("lamp", 0.25)], [("lämp, 40 W", 0.5), ("", 1e-06), ("b", 0.0), ("c", 1.0)]],
 )
 def test_next_items_are_read_over(items: list[tuple[str, float]]) -> None:
     """Nobody checks them, but they are on most lines."""
+    assert _reader().read([_one_line("intent", "2", items)]).known.all()
+
+
+def _one_line(model: str, version: str, items: list[tuple[str, float]] | None = None) -> bytes:
     name, number, (text, span) = np.ones(1, np.uint64), np.full(1, 7), in_quotes(["e"])
     scored = Scored(f"{_PLACE}:", number, text, span, span, name, number, number, number, name, np.zeros(1, np.int64))
     horizons, types = (np.full((1, len(names)), 0.25, np.float32) for names in (HORIZONS, EVENT_TYPES))
-    scores = Scores(horizons, horizons, horizons[:, 0], types, [items], "2", "model")
-    assert _reader().read(score_lines(scored, scores, "intent", 0, 0)).known.all()
+    scores = Scores(horizons, horizons, horizons[:, 0], types, None if items is None else [items], version, "model")
+    return score_lines(scored, scores, model, 0, 0)[0]
 
 
 @given(_TEXTS.filter(bool), _TEXTS.filter(bool), st.integers(MIN_EVENT_TIME_MS, MAX_EVENT_TIME_MS - 1))
