@@ -290,6 +290,7 @@ _SPOILED: dict[str, tuple[Callable[[World], None], set[str], str]] = {
     "a score of an invalid record": (_more_scores(2, score_id=f"clicks:0:{_BAD}"), {"I1", "I4"}, "is no event"),
     "a score of a dropped click": (_more_scores(2, score_id=f"clicks:0:{_COPY}"), {"I1", "I4"}, "dropped by policy (duplicate)"),
     "no score at all": (_raw_score(b"{}"), {"I1"}, "intent-scores:0:18 is no score"),
+    "a score nested too deeply": (_raw_score(b'{"x":' + b"[" * 100_000), {"I1"}, "intent-scores:0:18 is no score"),
     "a tombstone among the scores": (_raw_score(None), {"I1"}, "is no score"),
     "a session id that is no hash": (_more_scores(2, session_id="x" * 16), {"I1"}, "is no score"),
     "a session id past 64 bits": (_more_scores(2, session_id="f" * 17), {"I1"}, "no hash of 64 bits"),
