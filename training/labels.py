@@ -1,7 +1,7 @@
 """What really happened after each event, as far as the log can know it.
 
-The session's horizon is the shop's own session where the shop names one, and otherwise the session by its gap: some shops'
-sessions outlast a pause, and whoever reads "within the session" of such a shop means those.
+A session is the shop's own where the shop names one, and otherwise that by its gap: some shops' sessions outlast a pause, and
+whoever reads "within the session" or "the session ends" of such a shop means those.
 
 A horizon counts only once it has elapsed: before that neither "no" nor an early "yes" is used, so that fresh data is not biased.
 """
@@ -83,9 +83,9 @@ def label(history: History) -> Labels:
     last_ms = np.where(history.shop >= 0, shop_last_ms + pause_ms - history.policy.gap_ms, last_ms)
     matured = newest[:, None] >= _ends(time, last_ms, history.policy.gap_ms)
 
-    follows = np.zeros(len(rows), bool)
-    follows[:-1] = session[1:] == session[:-1]
-    next_known = newest >= time + history.policy.gap_ms
+    own = np.where(history.shop >= 0, history.shop, -1 - session)
+    follows = np.append(own[1:] == own[:-1], np.zeros(min(len(rows), 1), bool))
+    next_known = newest >= time + np.where(history.shop >= 0, pause_ms, history.policy.gap_ms)
     following = np.minimum(np.arange(len(rows)) + 1, max(len(rows) - 1, 0))
     next_item = rows["codes"][following, CODES.index("item")].astype(np.int64)
     return Labels(

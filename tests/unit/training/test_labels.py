@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from tests.unit.training.shop import HOUR, MINUTE, T0, click, on_one_partition, random_log
 from training.history import History, fold_log
@@ -91,6 +92,22 @@ def test_churn_and_next_event() -> None:
     assert of_event(history, labels.next_item, 0) == bucket("item", "i7", SPEC.item_buckets)
     assert of_event(history, labels.next_item, 1) == UNKNOWN
     assert of_event(history, labels.churn, 3) == UNKNOWN
+
+
+def test_the_end_is_that_of_the_shops_own_session() -> None:
+    """One that outlasts a pause goes on behind it; one that follows at once is another. Until it can be over nothing is known."""
+    of = {0: "a", 1: "a", 2: "a", 3: "b", 4: "b", 5: "c"}
+    at = [0, MINUTE, 3 * HOUR, 3 * HOUR + MINUTE, 3 * HOUR + 2 * MINUTE, 40 * HOUR]
+    events = [structs.replace(click(k, at[k], kind="cart" if k == 2 else "view"), session_id=of[k]) for k in of]
+    history, labels = labelled([*events, END])
+    assert [of_event(history, labels.churn, k) for k in of] == [0, 0, 1, 0, 1, 1]
+    assert [of_event(history, labels.next_type, k) for k in of] == [0, EVENT_TYPES.index("cart"), UNKNOWN, 0, UNKNOWN, UNKNOWN]
+    assert (of_event(history, labels.next_item, 1) != UNKNOWN) == (of_event(history, labels.next_type, 1) != UNKNOWN)
+    # The longest pause of such sessions is three hours: so long it may last.
+    wait = at[2] - at[1] + POLICY.grace_ms
+    for extra, known in ((-1, False), (0, True)):
+        history, labels = labelled([*events, click(6, at[5] + wait + extra, "end")])
+        assert (of_event(history, labels.churn, 5) == UNKNOWN) is not known
 
 
 @pytest.mark.parametrize("seed", range(4))
