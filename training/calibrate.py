@@ -105,7 +105,7 @@ def _fitted(
         data = _Collected(*(torch.cat(column) for column in zip(*collected, strict=True)))
         ahead = data.band != BOUGHT
         means = _Means(data.link[ahead if ahead.any() else ~ahead].mean(0), data.churn.mean(), data.next_type.mean(0))
-    # The events of a session share their fate: together they count about as one.
+    # The events of a session share whether it buys: together they count about as one. Each has a next event of its own.
     weight = sum(examples.sessions for _, examples in parts) / max(len(data.churn), 1)
     shape = before.link_bias.shape[1:]
     c = _Correction(
@@ -127,7 +127,7 @@ def _fitted(
 
     def objective() -> Tensor:
         optimiser.zero_grad()
-        total = weight * _log_loss(c, means, data) + _penalty(c, slope_spread)
+        total = weight * _link_loss(c, means, data) + _next_loss(c, means, data) + _penalty(c, slope_spread)
         total.backward()  # type: ignore[no-untyped-call]
         return total
 
@@ -215,13 +215,17 @@ def _collect(model: IntentModel, before: Calibration, examples: Examples, most_i
     return _Collected(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def _log_loss(c: _Correction, means: _Means, data: _Collected) -> Tensor:
-    link_slope, link_shift = c.link_slope + c.band_link_slope[data.band], c.link_shift + c.band_link_shift[data.band]
+def _link_loss(c: _Correction, means: _Means, data: _Collected) -> Tensor:
+    slope, shift = c.link_slope + c.band_link_slope[data.band], c.link_shift + c.band_link_shift[data.band]
+    link = (data.link - means.link) * slope + means.link + shift
+    return masked_bce(link, data.link_label).sum()
+
+
+def _next_loss(c: _Correction, means: _Means, data: _Collected) -> Tensor:
     churn_slope, churn_shift = c.churn_slope + c.band_churn_slope[data.band], c.churn_shift + c.band_churn_shift[data.band]
-    link = (data.link - means.link) * link_slope + means.link + link_shift
     churn = (data.churn - means.churn) * churn_slope + means.churn + churn_shift
     types = (data.next_type - means.next_type) * c.type_slope + means.next_type + c.type_shift
-    total = masked_bce(link, data.link_label).sum() + masked_bce(churn, data.churn_label).sum()
+    total = masked_bce(churn, data.churn_label).sum()
     total = total + F.cross_entropy(types, data.type_label, ignore_index=UNKNOWN, reduction="sum")
     if len(data.item_label):
         total = total + F.cross_entropy(data.next_item * c.item_slope, data.item_label, reduction="sum")

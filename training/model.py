@@ -9,11 +9,14 @@ from torch.nn import functional as F
 from training.architecture import Architecture
 from training.row_features import FEATURES, RowFeatures
 from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS
-from worker.contract.features import CODES, FeatureSpec
+from worker.contract.features import CODES, NUMBERS, FeatureSpec
 
 #: Spread of the embeddings at the start, small against the features, so that rare ids begin near "unknown".
 _EMBEDDING_SPREAD = 0.02
 _TYPE, _ITEM, _CATEGORY = (CODES.index(name) for name in ("type", "item", "category"))
+_POSITION = NUMBERS.index("position")
+#: Places in a session that have a level of their own of how it goes on; the last stands for all later ones.
+PLACES = 32
 _LINKS = len(HAZARD_HEADS) * len(HORIZONS)
 #: A logit that stands for "never".
 _NEVER = -30.0
@@ -62,6 +65,9 @@ class IntentModel(nn.Module):
         self.next_item = nn.Linear(width, architecture.item_width, bias=False)
         self.item_link = nn.Linear(architecture.item_width + narrow, architecture.item_width, bias=False)
         self.item_bias = nn.Parameter(torch.zeros(spec.item_buckets))
+        # How sessions go on at each place: the baseline hazard of discrete time.
+        self.churn_at = nn.Embedding(PLACES, 1)
+        self.next_type_at = nn.Embedding(PLACES, len(EVENT_TYPES))
         # The wide part: what plain logistic regression on the newest row would say.
         self.wide = nn.Linear(FEATURES + len(EVENT_TYPES) + 1, _LINKS + 1, bias=False)
         self._start()
@@ -71,7 +77,7 @@ class IntentModel(nn.Module):
 
         features, category, embedded = self._rows(codes, numbers, fold)
         hidden = self.dropout(after_each(self.trunk, self.dropout(embedded)))  # [B, T, width]
-        return self._heads(codes, features, category, hidden)
+        return self._heads(codes, places_of(numbers), features, category, hidden)
 
     def newest(self, codes: Tensor, numbers: Tensor, last: Tensor) -> Heads:
         """Of the row `last` int [B] of each session what `forward` says in evaluation, [B, ...]; this is what is served."""
@@ -79,7 +85,8 @@ class IntentModel(nn.Module):
 
         at = torch.arange(codes.shape[0], device=codes.device), last
         features, category, embedded = self._rows(codes, numbers, None)
-        return self._heads(codes[at], features[at], category[at], after_newest(self.trunk, embedded, last))
+        hidden = after_newest(self.trunk, embedded, last)
+        return self._heads(codes[at], places_of(numbers[at]), features[at], category[at], hidden)
 
     def _rows(self, codes: Tensor, numbers: Tensor, fold: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Features [B, T, FEATURES], embedded category [B, T, category_width], what goes into the trunk [B, T, width]."""
@@ -87,14 +94,14 @@ class IntentModel(nn.Module):
         category = self.categories(self._forgetful(codes[..., _CATEGORY]))
         return features, category, self.types(codes[..., _TYPE]) + self.category_in(category) + self.numbers_in(features)
 
-    def _heads(self, codes: Tensor, features: Tensor, category: Tensor, hidden: Tensor) -> Heads:
+    def _heads(self, codes: Tensor, place: Tensor, features: Tensor, category: Tensor, hidden: Tensor) -> Heads:
         types = F.one_hot(codes[..., _TYPE].long(), len(EVENT_TYPES) + 1).to(features.dtype)
         wide = self.wide(torch.cat([features, types], dim=-1))
         here = torch.cat([self.items(codes[..., _ITEM]), category], dim=-1)
         return Heads(
             link=(self.link(hidden) + wide[..., :-1]).unflatten(-1, (len(HAZARD_HEADS), len(HORIZONS))),
-            churn=self.churn(hidden)[..., 0] + wide[..., -1],
-            next_type=self.next_type(hidden),
+            churn=(self.churn(hidden) + self.churn_at(place))[..., 0] + wide[..., -1],
+            next_type=self.next_type(hidden) + self.next_type_at(place),
             next_item=self.next_item(hidden) + self.item_link(here),
         )
 
@@ -115,6 +122,12 @@ class IntentModel(nn.Module):
         for part in (self.link, self.churn, self.next_type):
             nn.init.zeros_(part.weight)
             nn.init.zeros_(part.bias)
-        nn.init.zeros_(self.wide.weight)
+        for weight in (self.wide.weight, self.churn_at.weight, self.next_type_at.weight):
+            nn.init.zeros_(weight)
         with torch.no_grad():
             self.item_bias[0] = _NEVER
+
+
+def places_of(numbers: Tensor) -> Tensor:
+    """numbers [..., 18] -> int64 [...]: each row's place in its session from 0, at most PLACES - 1."""
+    return torch.nan_to_num(numbers[..., _POSITION]).clamp(1, PLACES).long() - 1

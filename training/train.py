@@ -15,7 +15,7 @@ from training.distributed import add_up
 from training.examples import Examples
 from training.labels import UNKNOWN
 from training.losses import LossWeights, loss_of, session_targets
-from training.model import IntentModel
+from training.model import PLACES, IntentModel, places_of
 from training.sampler import Sampler
 from worker.contract.events import EVENT_TYPES
 from worker.contract.features import ModelInputs
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 #: Batches are too small for more to help, beside others more are far slower, and one always sums in the same order.
 THREADS = 1
+#: Events of all places that are worth as much as those of one place when it is said how sessions go on there.
+_PRIOR_EVENTS = 20.0
 
 #: Events looked at at once where no step is made.
 _FIT_EVENTS = 4096
@@ -190,10 +192,25 @@ def _start_at_priors(model: IntentModel, examples: Examples) -> None:
     types = examples.labels.next_type[rows]
     counts = np.bincount(types[types != UNKNOWN], minlength=len(EVENT_TYPES)) + 0.1
     model.next_type.bias.copy_(F.log_softmax(torch.from_numpy(np.log(counts)), dim=0))
+    place = places_of(torch.from_numpy(examples.rows["numbers"][rows])).numpy()
+    ended = np.where(churn == UNKNOWN, UNKNOWN, churn == 1)
+    at_place = _log_shares(place, ended, 2)
+    model.churn_at.weight.copy_(at_place[:, 1:] - at_place[:, :1])
+    model.next_type_at.weight.copy_(_log_shares(place, examples.labels.next_type[rows], len(EVENT_TYPES)))
     items = examples.labels.next_item[rows]
     seen = np.bincount(items[items != UNKNOWN], minlength=model.spec.item_buckets) + 0.1
     bias = torch.from_numpy(np.log(seen / seen.sum()))
     model.item_bias[1:] = bias[1:].to(model.item_bias.dtype)
+
+
+def _log_shares(place: np.ndarray, label: np.ndarray, classes: int) -> torch.Tensor:  # type: ignore[type-arg]
+    """[PLACES, classes]: log of each class's share at a place over its share at all; 0 where a place is not known."""
+    known = label != UNKNOWN
+    counts = np.zeros((PLACES, classes))
+    np.add.at(counts, (place[known], label[known]), 1.0)
+    overall = (counts.sum(0) + 0.1) / (counts.sum(0) + 0.1).sum()
+    share = (counts + _PRIOR_EVENTS * overall) / (counts.sum(1, keepdims=True) + _PRIOR_EVENTS)
+    return torch.from_numpy(np.log(share / overall)).float()
 
 
 def _log_odds(positive: np.ndarray, known: np.ndarray) -> torch.Tensor:  # type: ignore[type-arg]

@@ -75,6 +75,25 @@ def test_few_sessions_move_little(model: IntentModel, data: Examples) -> None:
     assert level(calibrate(wrong, few)) < level(calibrate(wrong, data)) / 2
 
 
+def test_what_comes_next_is_believed_event_by_event(model: IntentModel, data: Examples) -> None:
+    """The same fault of the end's logit is mended further than that of a purchase, which a session's events share."""
+    wrong = moved(model, 1.0)
+    with torch.no_grad():
+        wrong.churn.bias += 1.0
+    some = data.select(data.session % 8 == 0)
+    candidates = Candidates.most_frequent(data.items)
+    right, before, after = (
+        predict(ServingModel(network, calibration, candidates), some)
+        for network, calibration in ((model, Calibration()), (wrong, Calibration()), (wrong, calibrate(wrong, some)))
+    )
+    left = {
+        name: (told(after) - told(right)).mean() / (told(before) - told(right)).mean()
+        for name, told in (("churn", lambda p: p.churn), ("purchase", lambda p: p.within[:, 0, SESSION]))
+    }
+    assert abs(left["churn"]) < 0.25
+    assert left["purchase"] > 1.5 * abs(left["churn"])
+
+
 def test_a_good_model_is_left_about_as_it_is(model: IntentModel, data: Examples) -> None:
     """On the data that it was fitted to the level is right: probabilities hardly change."""
     candidates = Candidates.most_frequent(data.items)

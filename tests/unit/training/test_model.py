@@ -12,7 +12,7 @@ from training.golden import sample_inputs
 from training.history import fold_log
 from training.labels import UNKNOWN
 from training.losses import masked_bce
-from training.model import Heads, IntentModel
+from training.model import PLACES, Heads, IntentModel
 from training.row_features import FEATURES, RowFeatures
 from training.train import Recipe, tensors, train
 from worker.contract.features import NUMBERS, FeatureSpec, ModelInputs
@@ -140,6 +140,29 @@ def test_before_its_first_step_a_network_says_the_prior() -> None:
     enough = known > 2000
     assert enough.any()
     np.testing.assert_allclose(said[enough], ((hazard == 1).sum(0) / known.clip(1))[enough], atol=0.02)
+
+
+@pytest.mark.slow
+def test_before_its_first_step_it_knows_how_sessions_go_on_at_each_place() -> None:
+    """How often a session ends after its k-th event, and which type comes next, by a count; the more it was seen, the more so."""
+    made = examples(events=6000)
+    model = train(made, architecture=SMALL, recipe=Recipe(epochs=0, min_steps=0))
+    batch = next(made.batches(10**6))
+    heads = run(model, batch.inputs)
+    place = np.minimum(batch.inputs.numbers[..., NUMBERS.index("position")], PLACES)
+    ended, followed = batch.churn[batch.churn != UNKNOWN], batch.next_type[batch.next_type != UNKNOWN]
+    seen = 0
+    for k in range(1, PLACES + 1):
+        at = (place == k) & (batch.churn != UNKNOWN)
+        said = torch.sigmoid(heads.churn)[torch.from_numpy(at)].numpy()
+        expected = (batch.churn[at].sum() + 20 * ended.mean()) / (at.sum() + 20)
+        np.testing.assert_allclose(said, expected, atol=0.01)
+        at = (place == k) & (batch.next_type != UNKNOWN)
+        said = torch.softmax(heads.next_type, dim=-1)[torch.from_numpy(at)].numpy()
+        counts = np.bincount(batch.next_type[at], minlength=8) + 20 * np.bincount(followed, minlength=8) / len(followed)
+        np.testing.assert_allclose(said, np.tile(counts / (at.sum() + 20), (at.sum(), 1)), atol=0.01)
+        seen += int(at.sum()) > 0
+    assert seen > 10
 
 
 @pytest.mark.slow
