@@ -71,11 +71,11 @@ def compare_versions(
     told = _told(files, version, names, judgement)
     if not len(told.judged.label):
         raise ConfigurationError(f"no event with a known {head} label in the time given; give more events")
-    model = version.serving_model()
-    log = session_log(told.history, names, "gap", _newest(told.history))
-    log = log.select(log.started_ms >= (judgement.since_ms or 0))
-    forecast = forecast_of(told.predictions, model.candidates, told.history, names, log)
-    baseline, their_forecast, name = _baseline(files, version, other, names, told, log, judgement)
+    whole = session_log(told.history, names, "shop", _newest(told.history))
+    said = np.isin(whole.event, told.history.rows["offset"][told.predictions.row])
+    log = whole.select(np.bincount(whole.session, ~said, whole.sessions) == 0)
+    forecast = _forecast(told, version, names, log)
+    baseline, their_forecast, name = _baseline(files, version, other, names, told, whole, log, judgement)
     number = _numbers(told)
     events = JudgedEvents(
         session=told.judged.session,
@@ -112,10 +112,11 @@ def _baseline(
     other: LoadedVersion | tuple[str, Learner] | None,
     names: EventNames,
     told: _Told,
+    whole: SessionLog,
     log: SessionLog,
     judgement: Judgement,
 ) -> tuple[Doubles, Forecast | None, str]:
-    """Its probabilities of the judged events, what it says of the log, and its name."""
+    """Its probabilities of the judged events, what it says of the log, which is a part of the whole one, and its name."""
     judged = told.judged
     if other is None:
         prior = version.data.priors[judgement.head][0 if judgement.head == "churn" else HORIZONS.index(judgement.horizon)]
@@ -123,21 +124,23 @@ def _baseline(
     if isinstance(other, LoadedVersion):
         their_names = EventNames()
         theirs = _told(files, other, their_names, judgement)
-        candidates = other.serving_model().candidates
-        return (
-            theirs.judged.p,
-            forecast_of(theirs.predictions, candidates, theirs.history, their_names, log),
-            other.manifest.version,
-        )
+        return theirs.judged.p, _forecast(theirs, other, their_names, log), other.manifest.version
     name, learn = other
     until_ms, made = version.data.until_ms, version.manifest
     earlier_names = EventNames()
     earlier = fold_log(earlier_names.through(files.events(), made.partitions), made.spec, made.policy, until_ms)
     if not len(earlier.rows):
         raise ConfigurationError(f"{name} has nothing to learn from: the file holds no event before the version's training ended")
-    forecast = learn(session_log(earlier, earlier_names, "gap", until_ms), log)
-    at = np.argsort(log.event)[np.searchsorted(np.sort(log.event), _numbers(told))]
-    return forecast.purchase[at], forecast, name
+    forecast = learn(session_log(earlier, earlier_names, "shop", until_ms), whole)
+    order = np.argsort(whole.event)
+    ahead, at = (order[np.searchsorted(whole.event[order], number)] for number in (_numbers(told), log.event))
+    return forecast.purchase[ahead], forecast.of(at), name
+
+
+def _forecast(told: _Told, version: LoadedVersion, names: EventNames, log: SessionLog) -> Forecast:
+    """Of all categories that the file names: what the version's own log named is not known here."""
+    candidates = version.serving_model().candidates
+    return forecast_of(told.predictions, candidates, version.next_categories(), told.history, names, log, len(names.categories))
 
 
 def _numbers(told: _Told) -> Ints:

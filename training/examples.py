@@ -39,7 +39,8 @@ class Examples:
     """W windows over the rows of a log. Window w is rows[start[w]:stop[w]] and predicts from row first[w] on.
 
     Over all windows of a session each event is predicted once, with just the rows that the worker had for it.
-    `session` numbers the windows' sessions and `started_ms` is when those began. `items`, `item`: see `History`.
+    `session` numbers the windows' sessions and `started_ms` is when those began. `items`, `categories`,
+    `item`, `category`: see `History`.
     """
 
     rows: Rows
@@ -51,7 +52,9 @@ class Examples:
     session: Ints
     started_ms: Ints
     items: Counter[str]
+    categories: Counter[str]
     item: Ints
+    category: Ints
     spec: FeatureSpec
     policy: SessionPolicy
 
@@ -171,7 +174,9 @@ def examples_of(history: History) -> Examples:
         session=session,
         started_ms=history.rows["event_time"][history.start[session]].astype(np.int64),
         items=history.items,
+        categories=history.categories,
         item=history.item,
+        category=history.category,
         spec=history.spec,
         policy=history.policy,
     )

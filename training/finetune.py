@@ -16,6 +16,7 @@ from training.gate import Comparison, Decision, GatePolicy, decide, too_little
 from training.history import fold_log
 from training.log import ClickLog
 from training.make_version import describe
+from training.next_categories import continued
 from training.publish import QUIET_S, publish
 from training.repository import staging
 from training.serving import ServingModel
@@ -175,6 +176,7 @@ def _publish(
         export_version(
             model,
             fit_fallback(slices.learned, options.seed),
+            continued(champion.next_categories(), slices.fresh),
             staged,
             version=str(int(parent) + 1),  # until it is taken in and has its own
             parent=parent,

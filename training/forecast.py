@@ -30,6 +30,15 @@ class Forecast(NamedTuple):
     next_category: npt.NDArray[np.floating[Any]] | None = None
     next_items: Ints | None = None
 
+    def of(self, events: Ints) -> "Forecast":
+        """What is said of these events."""
+        return Forecast(
+            self.purchase[events],
+            None if self.next_type is None else self.next_type[events],
+            None if self.next_category is None else self.next_category[events],
+            None if self.next_items is None else self.next_items[events],
+        )
+
 
 def next_figures(log: SessionLog, mine: Forecast, theirs: Forecast | None, seed: int = 0) -> dict[str, dict[str, Any]]:
     """Figures of what comes next: log-losses in nats, and recall and MRR of the listed items, with paired differences.

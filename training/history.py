@@ -28,8 +28,8 @@ class History:
     visitor    int64 [S]    number of the session's visitor
     newest_ms  int64 [S]    newest event time of the session's partition: labels up to here can be known
     shop       int64 [N]    number of the row's session by the shop's own session id, -1 where the shop gave none
-    items      events by item id
-    item       int64 [N]    number of the row's item in `items`, -1 where it has none
+    items, categories  events by item id, by category
+    item, category     int64 [N]  number of the row's item in `items`, of its category in `categories`, -1 where it has none
     currencies events with a price by currency
     outcomes   events by what they did to their session
     """
@@ -40,7 +40,9 @@ class History:
     newest_ms: Ints
     shop: Ints
     items: Counter[str]
+    categories: Counter[str]
     item: Ints
+    category: Ints
     currencies: Counter[str]
     outcomes: Counter[Outcome]
     spec: FeatureSpec
@@ -61,7 +63,6 @@ def fold_log(events: Iterable[LoggedEvent], spec: FeatureSpec, policy: SessionPo
     folds: defaultdict[int, Fold] = defaultdict(lambda: Fold(spec, policy))
     newest: defaultdict[int, int] = defaultdict(int)
     recorder = _Recorder()
-    items: Counter[str] = Counter()
     currencies: Counter[str] = Counter()
     outcomes: Counter[Outcome] = Counter()
     for event, partition, offset in events:
@@ -75,14 +76,35 @@ def fold_log(events: Iterable[LoggedEvent], spec: FeatureSpec, policy: SessionPo
         if not outcome.changed:
             continue
         recorder.note_shop(event, partition, offset)
-        if event.item_id:
-            items[event.item_id] += 1
-            recorder.note_item(event.item_id, partition, offset)
+        recorder.items.note(event.item_id, partition, offset)
+        recorder.categories.note(event.category, partition, offset)
         if event.price is not None and event.currency:
             currencies[event.currency] += 1
         if before is not None:
             recorder.note(before, session, outcome)
-    return _history(folds, newest, recorder, items, currencies, outcomes, spec, policy)
+    return _history(folds, newest, recorder, currencies, outcomes, spec, policy)
+
+
+class _Named:
+    """What each event names, by number: names are counted in order of their first event."""
+
+    def __init__(self) -> None:
+        self.events: Counter[str] = Counter()
+        self._number: dict[str, int] = {}
+        self._offsets: defaultdict[int, array[int]] = defaultdict(lambda: array("q"))
+        self._numbers: defaultdict[int, array[int]] = defaultdict(lambda: array("q"))
+
+    def note(self, name: str | None, partition: int, offset: int) -> None:
+        """Remember what the event names, if anything."""
+        if not name:
+            return
+        self.events[name] += 1
+        self._offsets[partition].append(offset)
+        self._numbers[partition].append(self._number.setdefault(name, len(self._number)))
+
+    def of(self, partition: int, offsets: Ints) -> Ints:
+        """The number of what each row of the partition names, -1 where it names nothing."""
+        return _looked_up(self._offsets[partition], self._numbers[partition], offsets)
 
 
 class _Recorder:
@@ -91,11 +113,9 @@ class _Recorder:
     def __init__(self) -> None:
         self.ended: defaultdict[str, list[bytes]] = defaultdict(list)
         self.fallen: dict[str, bytes] = {}
+        self.items, self.categories = _Named(), _Named()
         self._shop_offsets: defaultdict[int, array[int]] = defaultdict(lambda: array("q"))
         self._shop_numbers: defaultdict[int, array[int]] = defaultdict(lambda: array("q"))
-        self._item_offsets: defaultdict[int, array[int]] = defaultdict(lambda: array("q"))
-        self._item_numbers: defaultdict[int, array[int]] = defaultdict(lambda: array("q"))
-        self._items: dict[str, int] = {}
         self._shop_session: dict[str, tuple[str, int]] = {}
         self._shop_sessions = 0
 
@@ -113,15 +133,6 @@ class _Recorder:
     def shop_of(self, partition: int, offsets: Ints) -> Ints:
         """The number of the shop's own session of each row of the partition, -1 where there is none."""
         return _looked_up(self._shop_offsets[partition], self._shop_numbers[partition], offsets)
-
-    def note_item(self, item_id: str, partition: int, offset: int) -> None:
-        """Remember the event's item by its number: they are counted in order of their first event."""
-        self._item_offsets[partition].append(offset)
-        self._item_numbers[partition].append(self._items.setdefault(item_id, len(self._items)))
-
-    def item_of(self, partition: int, offsets: Ints) -> Ints:
-        """The number of the item of each row of the partition, -1 where there is none."""
-        return _looked_up(self._item_offsets[partition], self._item_numbers[partition], offsets)
 
     def note(self, before: Session, after: Session, outcome: Outcome) -> None:
         visitor = before.visitor_id
@@ -146,7 +157,6 @@ def _history(
     folds: dict[int, Fold],
     newest: dict[int, int],
     recorder: _Recorder,
-    items: Counter[str],
     currencies: Counter[str],
     outcomes: Counter[Outcome],
     spec: FeatureSpec,
@@ -157,6 +167,7 @@ def _history(
     newest_ms: list[int] = []
     shop: list[Ints] = [np.zeros(0, np.int64)]
     item: list[Ints] = [np.zeros(0, np.int64)]
+    category: list[Ints] = [np.zeros(0, np.int64)]
     number = 0
     for partition in sorted(folds):
         first = len(parts)
@@ -168,7 +179,8 @@ def _history(
             number += 1
         offsets = np.frombuffer(b"".join(parts[first:]), ROW)["offset"]
         shop.append(recorder.shop_of(partition, offsets))
-        item.append(recorder.item_of(partition, offsets))
+        item.append(recorder.items.of(partition, offsets))
+        category.append(recorder.categories.of(partition, offsets))
     lengths = [len(part) // ROW.itemsize for part in parts]
     return History(
         rows=np.frombuffer(b"".join(parts), ROW),
@@ -176,8 +188,10 @@ def _history(
         visitor=np.array(visitor, np.int64),
         newest_ms=np.array(newest_ms, np.int64),
         shop=np.concatenate(shop),
-        items=items,
+        items=recorder.items.events,
+        categories=recorder.categories.events,
         item=np.concatenate(item),
+        category=np.concatenate(category),
         currencies=currencies,
         outcomes=outcomes,
         spec=spec,

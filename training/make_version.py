@@ -20,6 +20,7 @@ from training.history import History, fold_log
 from training.labels import UNKNOWN
 from training.mix_items import mix
 from training.model import IntentModel
+from training.next_categories import NextCategories, count_categories, mixed_categories
 from training.next_items import NextItems, count
 from training.read import LoggedEvent
 from training.run import Run
@@ -84,6 +85,7 @@ def make_version(
     made = export_version(
         learned.model,
         fit_fallback(examples, seed),
+        learned.next_categories,
         out,
         version=number,
         parent=None,
@@ -101,9 +103,10 @@ def make_version(
 
 
 class Learned(NamedTuple):
-    """A calibrated model, and its figures on sessions that it was not trained on."""
+    """A calibrated model, what it says of categories, and its figures on sessions that it was not trained on."""
 
     model: ServingModel
+    next_categories: NextCategories
     metrics: dict[str, Any]
     held_out: HeldOut | None = None
 
@@ -130,7 +133,8 @@ def learn(
 
     if examples.sessions < _FEW_SESSIONS:
         network = trained(examples)
-        return Learned(ServingModel(network, follow_level(network, Calibration(), examples), candidates).eval(), {})
+        model = ServingModel(network, follow_level(network, Calibration(), examples), candidates).eval()
+        return Learned(model, count_categories(examples), {})
     if examples.sessions <= _CROSSED_SESSIONS:
         part = examples.session % _PARTS
         crossed = [(trained(examples.select(part != k), f"without-{k}"), examples.select(part == k)) for k in range(_PARTS)]
@@ -147,7 +151,8 @@ def learn(
     mixed = mix(ServingModel(judge, calibration, candidates, NextItems().fitted_to(count(earlier, candidates))), later)
     next_items = mixed.fitted_to(count(examples, candidates))
     model = ServingModel(network, follow_level(network, calibration, examples), candidates, next_items).eval()
-    return Learned(model, {"held_out": {"what": left_out, **evaluate(raw, later)}}, held_out)
+    next_categories = mixed_categories(earlier, later, examples)
+    return Learned(model, next_categories, {"held_out": {"what": left_out, **evaluate(raw, later)}}, held_out)
 
 
 def describe(examples: Examples, source: str, until_ms: int | None = None) -> TrainingData:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
 
 from training.architecture import Architecture
@@ -16,6 +17,7 @@ from training.candidates import Candidates
 from training.export import export_onnx
 from training.golden import golden_of
 from training.model import IntentModel
+from training.next_categories import NextCategories
 from training.next_items import NextItems
 from training.serving import Calibration, ServingModel
 from worker.contract.session import SessionPolicy
@@ -26,9 +28,11 @@ from worker.versions import MANIFEST, Manifest, open_version, read_manifest, sha
 FORMAT = 1
 MODEL_NAME = "intent"
 #: Files of a version beside the manifest.
-FILES = ("model.py", "model.onnx", "weights.safetensors", "fallback.json", "golden.json")
+FILES = ("model.py", "model.onnx", "weights.safetensors", "fallback.json", "next_categories.json", "golden.json")
 _TEMPLATE = Path(__file__).with_name("triton_model.py")
 _CANDIDATES = "candidates"
+_BY_PLACE = ("network.churn_at.weight", "network.next_type_at.weight")
+_NEXT_CATEGORIES = "next_categories.json"
 
 
 class TrainingData(msgspec.Struct, frozen=True):
@@ -84,7 +88,8 @@ class LoadedVersion:
             weights = safetensors.torch.load_file(path)
             rows = len(weights["next_items.item"])
             model = ServingModel(network, Calibration(), named, NextItems(rows))
-            model.load_state_dict(weights)
+            # Older versions have no levels by place.
+            model.load_state_dict({**{name: torch.zeros_like(model.state_dict()[name]) for name in _BY_PLACE}, **weights})
         except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"{path}: cannot be loaded ({reason}); take another version or train anew") from error
@@ -94,10 +99,17 @@ class LoadedVersion:
         """The version's fallback."""
         return FallbackScorer.from_json(json.loads((self.path / "fallback.json").read_bytes()))
 
+    def next_categories(self) -> NextCategories | None:
+        """What it says of the next event's category; None of versions from before there was such. Raises ModelError."""
+        if _NEXT_CATEGORIES not in self.manifest.files:
+            return None
+        return NextCategories.from_json((self.path / _NEXT_CATEGORIES).read_bytes())
+
 
 def export_version(
     model: ServingModel,
     fallback: FallbackScorer,
+    next_categories: NextCategories,
     out: Path,
     *,
     version: str,
@@ -120,6 +132,7 @@ def export_version(
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     (out / "weights.safetensors").write_bytes(safetensors.torch.save(weights, {_CANDIDATES: json.dumps(names)}))
     _write_json(out / "fallback.json", fallback.to_json())
+    _write_json(out / _NEXT_CATEGORIES, next_categories.to_json())
     _write_json(out / "golden.json", golden_of(out / "model.onnx", model.network.spec, version, seed).to_json())
     manifest = Manifest(
         format=FORMAT,

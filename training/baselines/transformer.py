@@ -13,9 +13,10 @@ class SessionTransformer:
 
     def fit(self, log: SessionLog, seed: int) -> None:
         """See `Baseline`."""
-        self._model = learn(examples_of(log.history), seed=seed).model
+        self._learned, self._categories = learn(examples_of(log.history), seed=seed), log.categories
 
     def predict(self, log: SessionLog) -> Forecast:
         """See `Baseline`."""
-        predictions = predict(self._model, examples_of(log.history), LISTED)
-        return forecast_of(predictions, self._model.candidates, log.history, log.names, log)
+        model, next_categories = self._learned.model, self._learned.next_categories
+        predictions = predict(model, examples_of(log.history), LISTED)
+        return forecast_of(predictions, model.candidates, next_categories, log.history, log.names, log, self._categories)
