@@ -108,6 +108,30 @@ def test_figures_are_those_of_the_scores_that_the_file_gets(
     assert part["bayes"]["log_loss"][0] == pytest.approx(log_loss(label, exact), abs=1e-6)
 
 
+def test_the_next_category_is_judged_by_the_shops_sessions(
+    folder: Path, version: LoadedVersion, document: dict[str, Any]
+) -> None:
+    """The log-loss of what the version's counts say, session by session as the file's lines name them."""
+    counts = version.next_categories()
+    assert counts is not None
+    sessions: dict[str, list[dict[str, Any]]] = {}
+    for event in map(json.loads, (folder / "log.jsonl").read_text().splitlines()):
+        sessions.setdefault(event["session_id"], []).append(event)
+    names = list(dict.fromkeys(e["category"] for s in sessions.values() for e in s if e.get("category")))
+    losses = []
+    for session in sessions.values():
+        if session[0]["event_time"] < UNTIL_MS:
+            continue
+        category = np.array([names.index(e["category"]) if e.get("category") else UNKNOWN for e in session])
+        p = counts(category, np.arange(1, len(session) + 1), names)
+        assert p is not None
+        follows = category[1:] != UNKNOWN
+        losses += (-np.log(p[:-1][follows, category[1:][follows]])).tolist()
+    part = document["next"]["category"]
+    assert part["log_loss"][0] == pytest.approx(np.mean(losses), abs=0.01)
+    assert part["events"] == pytest.approx(len(losses), rel=0.02)
+
+
 def test_kinds_share_the_events_out(document: dict[str, Any]) -> None:
     """New and returning visitors make up all; seen and unseen items all that name one."""
     parts = {name: part["events"] for name, part in document["metrics"].items()}
