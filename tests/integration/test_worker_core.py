@@ -17,7 +17,7 @@ from tests.support.topics import Sent, committed, read, read_scores, send, shop_
 from worker.contract.codec import decode
 from worker.contract.events import InvalidRecord, revision_of
 from worker.contract.fold import Fold
-from worker.errors import LogError, StateError
+from worker.errors import StateError
 from worker.settings import Settings
 from worker.store import KafkaSource, restore
 
@@ -165,17 +165,24 @@ async def test_a_flipped_byte_on_kafkas_disk_ends_the_worker(
                 last = file.read(1)
                 file.seek(-5, os.SEEK_END)
                 file.write(bytes([last[0] ^ 1]))
-    with pytest.raises(LogError, match="let the broker take the partition from a replica"):
+    worker = await _spawn(settings, stderr=asyncio.subprocess.PIPE)
+    try:
         async with asyncio.timeout(30):
-            await run_constant_worker(settings, asyncio.Event())
+            _, told = await worker.communicate()
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+            await worker.wait()
+    assert worker.returncode == 1
+    assert b"let the broker take the partition from a replica" in told.splitlines()[-1]
 
 
-async def _spawn(settings: Settings) -> asyncio.subprocess.Process:
+async def _spawn(settings: Settings, stderr: int | None = None) -> asyncio.subprocess.Process:
     environment = {
         "INKLING_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
         **{f"INKLING_TOPICS__{name.upper()}": str(value) for name, value in settings.topics.model_dump().items()},
         **{f"INKLING_WORKER__{name.upper()}": str(value) for name, value in settings.worker.model_dump().items()},
     }
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.support.constant_worker", env={**os.environ, **environment}
+        sys.executable, "-m", "tests.support.constant_worker", env={**os.environ, **environment}, stderr=stderr
     )
