@@ -108,16 +108,16 @@ def _topic(bootstrap: str, clicks: Iterable[Click]) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument(
-        "parts", nargs="*", default=PARTS, choices=[*PARTS, []], metavar="PART", help=f"of {', '.join(PARTS)}; all"
-    )
+    parser.add_argument("parts", nargs="*", default=[], choices=[*PARTS, []], metavar="PART", help=f"of {', '.join(PARTS)}; all")
     parser.add_argument("--events", type=int, default=400_000, help="clicks in a race (stock Faust gets a twentieth of them)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--sessions", type=int, default=100_000, help="sessions that are read back")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long each rate of the latency part is held")
     parser.add_argument("--write-docs", action="store_true", help="write docs/performance.md from the results")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.parts = options.parts or PARTS
+    return options
 
 
 if __name__ == "__main__":
