@@ -27,7 +27,7 @@ _CALM, _CROWDED = 6_000.0, 40_000.0
 _CROWDED_VISITORS = 2_000
 _FAILOVER_EVENTS, _LATENCY_EVENTS = 60_000, 60_000
 #: So many that the audit's start, and its first clicks of every partition, which it folds twice, do not decide its rate.
-_AUDIT_EVENTS = 2_000_000
+_AUDITED = 2_000_000
 
 _console = Console()
 
@@ -80,8 +80,8 @@ def _run(part: str, stack: LocalStack, options: argparse.Namespace, work: Path, 
         case "recovery":
             results["recovery"] = recovery.measure(bootstrap, options.sessions, work)
         case "audit":
-            topic = _topic(bootstrap, stream_clicks(_AUDIT_EVENTS, _VISITORS, options.seed, _CALM))
-            results["audit"] = audit.measure(bootstrap, topic, _AUDIT_EVENTS, options.rounds, work)
+            topic = _topic(bootstrap, stream_clicks(options.audited, _VISITORS, options.seed, _CALM))
+            results["audit"] = audit.measure(bootstrap, topic, options.audited, options.rounds, work)
         case "failover":
             clicks = simulated_clicks(_FAILOVER_EVENTS, _VISITORS, options.seed, _CALM)
             results["failover"] = failover.measure(bootstrap, clicks, work)
@@ -113,6 +113,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--sessions", type=int, default=100_000, help="sessions that are read back")
+    parser.add_argument("--audited", type=int, default=_AUDITED, help="clicks that are audited, with as many scores")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long each rate of the latency part is held")
     parser.add_argument("--write-docs", action="store_true", help="write docs/performance.md from the results")
     options = parser.parse_args()
