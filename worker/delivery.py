@@ -27,8 +27,8 @@ _CLOSE_S = 5.0
 class Delivery:
     """At-least-once with ids that make copies harmless:
 
-    1. the batch's scores and dead letters are confirmed by the broker, tried again until they are,
-    2. then its changed state, in one piece, by the partition's one owner,
+    1. the batch's scores and dead letters are confirmed by the broker, tried again until they are (`publish`),
+    2. then its changed state, in one piece, by the partition's one owner (`keep`), for several batches together if need be,
     3. then the caller may count the batch's offsets as finished, and they are committed.
 
     Never 2 before 1: state says that everything below its offset has a score. Never 3 before 2.
@@ -77,12 +77,16 @@ class Delivery:
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
-    async def publish(self, owner: Owner, partition: int, scores: Records, dead: list[Record], state: Records) -> None:
-        """Steps 1 and 2 for one batch; the caller does step 3. Raises OwnershipError when the partition has moved."""
-        topics = self._settings.topics
-        if self._settings.worker.delivery == "exactly_once":
-            await owner.write(state, scores, dead)
+    @property
+    def at_once(self) -> bool:
+        """Whether `keep` does step 1 as well."""
+        return self._settings.worker.delivery == "exactly_once"
+
+    async def publish(self, partition: int, scores: Records, dead: list[Record]) -> None:
+        """Step 1, unless `keep` does it."""
+        if self.at_once:
             return
+        topics = self._settings.topics
         left: dict[str, Callable[[], Iterable[Any]]] = {
             topics.scores: lambda: record_batches(scores, False, self._pack_bytes),
             topics.dead: lambda: packed(self._records, dead),
@@ -93,7 +97,7 @@ class Delivery:
             before_sleep=lambda _: metrics.delivery_retries.inc(),
         ):
             with attempt:
-                # 1 scores and dead letters. While one topic is away, the other is not filled with copies.
+                # While one topic is away, the other is not filled with copies.
                 answers = await asyncio.gather(
                     *(self._send(topic, partition, packs()) for topic, packs in left.items()), return_exceptions=True
                 )
@@ -103,8 +107,13 @@ class Delivery:
                         raise error
                     log.warning("Kafka did not confirm a batch, sending it again", partition=partition, error=repr(error))
                     raise DeliveryError(str(error)) from error
-        # 2 state
-        await owner.write(state)
+
+    async def keep(self, owner: Owner, scores: Records, dead: list[Record], state: Records) -> None:
+        """Step 2; the caller does step 3. Raises OwnershipError when the partition has moved."""
+        if self.at_once:
+            await owner.write(state, scores, dead)
+        else:
+            await owner.write(state)
 
     async def _send(self, topic: str, partition: int, packs: Iterable[Any]) -> None:
         """Send packs, each confirmed before the next is sent: what is sent again must not fall behind what comes after."""

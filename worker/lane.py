@@ -1,4 +1,4 @@
-"""One partition's three steps, each a task with a bounded queue before it, in order.
+"""One partition's four steps, each a task with a bounded queue before it, in order.
 
 A large batch is prepared in a thread: nearly all of that is compiled code, which runs beside the event loop.
 """
@@ -21,6 +21,8 @@ _LARGE = 256
 #: Batches that may wait to be published, and are then published as one: the dearer a publication is beside a batch, the
 #: fewer there are of them.
 _PUBLISHED_AT_ONCE = 8
+#: Batches that may wait until their state is kept.
+_KEPT_AT_ONCE = 32
 
 
 class Ending(Protocol):
@@ -44,7 +46,10 @@ class Steps(Protocol[P, S]):
         """The second step, for one batch after the other."""
 
     async def publish(self, batches: Sequence[S]) -> None:
-        """The last step, for all batches that have come to it meanwhile. They are finished when it returns."""
+        """The third step, for all batches that have come to it meanwhile."""
+
+    async def keep(self, batches: Sequence[S]) -> None:
+        """The last step, likewise. They are finished when it returns."""
 
 
 class Room:
@@ -80,7 +85,9 @@ class Lane(Generic[P, S]):
         steps: Steps[P, S],
         fail: Callable[[BaseException], None],
         room: Room,
+        keep_every_s: float = 0.0,
     ) -> None:
+        """`keep_every_s`: so long it takes at least from one `keep` to the next."""
         self.partition = partition
         self.taken = next_offset  # below this, records were taken
         self.finished = next_offset  # below this, records are done with
@@ -93,7 +100,9 @@ class Lane(Generic[P, S]):
         self._incoming: asyncio.Queue[list[ConsumerRecord]] = asyncio.Queue(_WAITING_BATCHES)
         self._prepared: asyncio.Queue[P] = asyncio.Queue(1)
         self._scored: asyncio.Queue[S] = asyncio.Queue(_PUBLISHED_AT_ONCE)
-        work = (self._prepare, self._score, self._publish)
+        self._published: asyncio.Queue[S] = asyncio.Queue(_KEPT_AT_ONCE)
+        self._keep_every_s = keep_every_s
+        work = (self._prepare, self._score, self._publish, self._keep)
         self._tasks = [asyncio.create_task(self._guarded(step, steps, fail)) for step in work]
 
     @property
@@ -145,15 +154,23 @@ class Lane(Generic[P, S]):
 
     async def _publish(self, steps: Steps[P, S]) -> None:
         while True:
-            batches = [await self._scored.get()]
-            while not self._scored.empty():
-                batches.append(self._scored.get_nowait())
+            batches = await _all_of(self._scored)
             await steps.publish(batches)
+            for batch in batches:
+                await self._published.put(batch)
+
+    async def _keep(self, steps: Steps[P, S]) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            batches = await _all_of(self._published)
+            next_s = clock() + self._keep_every_s
+            await steps.keep(batches)
             self.finished = batches[-1].next_offset
             for _ in batches:
                 self._first_ms.popleft()
             if self.finished == self.taken:
                 self.idle.set()
+            await asyncio.sleep(next_s - clock())
 
     async def _guarded(self, step: Callable[[Any], Awaitable[Any]], steps: Any, fail: Callable[[BaseException], None]) -> None:
         try:
@@ -162,3 +179,11 @@ class Lane(Generic[P, S]):
             self._ended = True
             self.idle.set()
             fail(error)
+
+
+async def _all_of(queue: "asyncio.Queue[S]") -> list[S]:
+    """What is in the queue; waits until there is something."""
+    some = [await queue.get()]
+    while not queue.empty():
+        some.append(queue.get_nowait())
+    return some

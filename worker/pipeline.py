@@ -1,13 +1,12 @@
 """One batch from bytes to committed scores, readable top to bottom.
 
-    records -> fold_batch (decode, fold, encode) -> score -> score_records -> Delivery.publish -> finished
+    records -> fold_batch (decode, fold, encode) -> score -> score_records -> Delivery.publish -> Delivery.keep -> finished
 
-While one batch of a partition is published the next is scored and, if that one is small, the one after it folded; batches that
-wait to be published go out together. A large batch is scored in parts. Order within the partition is kept.
+While one batch of a partition is published the next is scored and, if that one is small, the one after it folded; what waits to be
+published, or for its state to be kept, goes out together. A large batch is scored in parts. Order is kept.
 """
 
 import asyncio
-import itertools
 import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -51,6 +50,8 @@ _FIELDS = operator.attrgetter("value", "key", "offset", "timestamp")
 _SCORED_AT_ONCE = 256
 #: Questions to the scorer at once. More would only queue in the model server, where waiting counts against the deadline.
 _SCORING_AT_ONCE = 2
+#: From one writing of a partition's state to the next: it costs Kafka more than a small batch's scores, and nobody waits for it.
+_KEEP_EVERY_S = 0.1
 #: State of several batches that is written at once, below what Kafka takes by default. A single batch may have more.
 _STATE_AT_ONCE_BYTES = 800_000
 
@@ -275,7 +276,8 @@ class Pipeline:
             self._clicks,
             self._clock,
         )
-        return Lane(tp, state.next_offset, steps, self._fail, self._room)
+        keep_every_s = 0.0 if self._delivery.at_once else _KEEP_EVERY_S
+        return Lane(tp, state.next_offset, steps, self._fail, self._room, keep_every_s)
 
     def _fail(self, error: BaseException) -> None:
         if not self._failed.done():
@@ -347,14 +349,21 @@ class _Steps:
             return await self._scorer.score(inputs)
 
     async def publish(self, batches: Sequence[ScoredBatch]) -> None:
-        for some in _fitting(batches):
-            await self._publish(some)
-
-    async def _publish(self, batches: Sequence[ScoredBatch]) -> None:
-        scores, changes = (Records.joined(parts) for parts in zip(*((b.scores, b.changes) for b in batches), strict=True))
-        dead = list(itertools.chain.from_iterable(batch.dead for batch in batches))
         with metrics.stage.labels("publish").time():
-            await self._delivery.publish(self._owner, self._partition, scores, dead, changes)
+            await self._delivery.publish(self._partition, *_scores_and_dead(batches))
+        if not self._delivery.at_once:
+            self._count(batches)
+
+    async def keep(self, batches: Sequence[ScoredBatch]) -> None:
+        for some in _fitting(batches):
+            changes = Records.joined([batch.changes for batch in some])
+            with metrics.stage.labels("keep").time():
+                await self._delivery.keep(self._owner, *_scores_and_dead(some), changes)
+        if self._delivery.at_once:
+            self._count(batches)
+
+    def _count(self, batches: Sequence[ScoredBatch]) -> None:
+        """Scores that are out."""
         done_ms = self._clock()
         for batch in batches:
             for path, scores_by_it in batch.paths:
@@ -362,6 +371,10 @@ class _Steps:
             if batch.paths:
                 ages_ms = np.maximum(done_ms - batch.timestamps_ms, 0)
                 metrics.event_to_score.observe_all(ages_ms / 1000)
+
+
+def _scores_and_dead(batches: Sequence[ScoredBatch]) -> tuple[Records, list[Record]]:
+    return Records.joined([batch.scores for batch in batches]), [letter for batch in batches for letter in batch.dead]
 
 
 def _fitting(batches: Iterable[ScoredBatch]) -> Iterator[list[ScoredBatch]]:

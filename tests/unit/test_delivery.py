@@ -2,14 +2,13 @@
 
 import asyncio
 from collections import Counter
-from typing import Any
 
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
 from worker.delivery import Delivery
 from worker.record_batch import Records
-from worker.settings import Settings
+from worker.settings import Settings, WorkerSettings
 
 _SETTINGS = Settings()
 _SCORES, _DEAD = _SETTINGS.topics.scores, _SETTINGS.topics.dead
@@ -49,28 +48,41 @@ class _Producer:
 
 
 class _Owner:
-    """Notes what had been sent when the state was written."""
+    """Notes what it is given to write."""
 
-    def __init__(self, producer: _Producer) -> None:
-        self.before: list[Counter[str]] = []
-        self._producer = producer
+    def __init__(self) -> None:
+        self.written: list[tuple[object, ...]] = []
 
-    async def write(self, *_: object) -> None:
-        self.before.append(Counter(self._producer.sent))
+    async def write(self, *what: object) -> None:
+        self.written.append(what)
 
 
-async def _publish(refusals: dict[str, BaseException | None]) -> list[Counter[str]]:
+_RECORDS = Records.of([(b"key", b"value")]), [(b"key", b"value", [])]
+
+
+async def _publish(refusals: dict[str, BaseException | None]) -> Counter[str]:
     producer = _Producer(refusals)
-    owner: Any = _Owner(producer)
-    scores, dead = Records.of([(b"key", b"value")]), [(b"key", b"value", [])]
-    await Delivery(_SETTINGS, lambda **_: producer).publish(owner, 0, scores, dead, Records.of([]))
-    return owner.before
+    await Delivery(_SETTINGS, lambda **_: producer).publish(0, *_RECORDS)
+    return Counter(producer.sent)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_scores_go_out_ahead_of_the_state_or_with_it(at_once: bool) -> None:
+    """Exactly once, the owner writes all of it in one transaction, and nothing is sent before."""
+    worker = WorkerSettings(delivery="exactly_once" if at_once else "at_least_once")
+    producer, owner, state = _Producer({}), _Owner(), Records.of([(b"v", b"session")])
+    delivery = Delivery(Settings(worker=worker), lambda **_: producer)
+    await delivery.publish(0, *_RECORDS)
+    assert Counter(producer.sent) == (Counter() if at_once else Counter({_SCORES: 1, _DEAD: 1}))
+    await delivery.keep(owner, *_RECORDS, state)  # type: ignore[arg-type]
+    assert owner.written == [(state, *_RECORDS) if at_once else (state,)]
+    assert delivery.at_once == at_once
 
 
 @pytest.mark.parametrize(("refused", "other"), [(_DEAD, _SCORES), (_SCORES, _DEAD)])
 async def test_only_what_was_refused_is_sent_again(refused: str, other: str) -> None:
-    """A dead-letter topic that is down for a day must not fill the score topic with copies; state waits for both."""
-    assert await _publish({refused: MessageSizeTooLargeError()}) == [Counter({refused: 3, other: 1})]
+    """A dead-letter topic that is down for a day must not fill the score topic with copies."""
+    assert await _publish({refused: MessageSizeTooLargeError()}) == Counter({refused: 3, other: 1})
 
 
 async def test_an_error_that_is_not_kafkas_is_not_retried() -> None:

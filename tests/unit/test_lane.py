@@ -21,6 +21,8 @@ class _Steps:
     def __init__(self) -> None:
         self.go = asyncio.Event()
         self.published: list[int] = []
+        self.kept: list[int] = []
+        self.kept_at_once: list[int] = []
         self.threads: list[bool] = []
 
     def prepare(self, records: list[ConsumerRecord]) -> _Batch:
@@ -33,6 +35,12 @@ class _Steps:
 
     async def publish(self, batches: Sequence[_Batch]) -> None:
         self.published += [batch.next_offset for batch in batches]
+
+    async def keep(self, batches: Sequence[_Batch]) -> None:
+        ends = [batch.next_offset for batch in batches]
+        assert self.published[len(self.kept) :][: len(ends)] == ends
+        self.kept += ends
+        self.kept_at_once.append(len(ends))
 
 
 def records(start: int, count: int) -> list[ConsumerRecord]:
@@ -111,4 +119,23 @@ async def test_nobody_waits_for_a_lane_that_has_failed() -> None:
     async with asyncio.timeout(5):
         await lane.idle.wait()
     assert (lane.finished, [type(failure) for failure in failures]) == (0, [ZeroDivisionError])
+    await lane.close()
+
+
+async def test_state_is_kept_behind_the_scores_and_more_rarely() -> None:
+    """What was published meanwhile is kept together; a batch is finished when it is kept, and the last one is, too."""
+    steps = _Steps()
+    steps.go.set()
+    lane = Lane(TopicPartition("clicks", 0), 0, steps, lambda error: None, Room(1_000), keep_every_s=0.2)
+    for offset in range(6):
+        lane.take(records(offset, 1))
+        async with asyncio.timeout(5):
+            while len(steps.published) <= offset:  # noqa: ASYNC110  # the lane tells nobody
+                await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert steps.published == [1, 2, 3, 4, 5, 6]
+    assert (steps.kept, lane.finished, lane.idle.is_set()) == ([1], 1, False)
+    async with asyncio.timeout(5):
+        await lane.idle.wait()
+    assert (steps.kept_at_once, lane.finished) == ([1, 5], 6)
     await lane.close()

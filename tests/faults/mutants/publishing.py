@@ -33,15 +33,15 @@ def ack_before_produce() -> Iterator[None]:
 def commit_before_state() -> Iterator[None]:
     """A batch counts as finished while it is being published."""
 
-    async def publish(self: Lane[Any, Any], steps: Any) -> None:
+    async def keep(self: Lane[Any, Any], steps: Any) -> None:
         while True:
-            batch = await self._scored.get()
+            batch = await self._published.get()
             self.finished = batch.next_offset
-            await steps.publish([batch])
+            await steps.keep([batch])
             if self.finished == self.taken:
                 self.idle.set()
 
-    with patch.object(Lane, "_publish", publish):
+    with patch.object(Lane, "_keep", keep):
         yield
 
 
@@ -49,11 +49,17 @@ def commit_before_state() -> Iterator[None]:
 def state_before_scores() -> Iterator[None]:
     """The changelog says that a batch is done before its scores are confirmed."""
 
-    async def publish(self: Delivery, owner: Owner, *args: Any) -> None:
-        await owner.write(args[-1])
-        await _publish(self, _Nobody(), *args)  # type: ignore[arg-type]
+    steps = pipeline._Steps
+    publish, keep = steps.publish, steps.keep
 
-    with patch.object(Delivery, "publish", publish):
+    async def turned_round(self: Any, batches: Any) -> None:
+        await keep(self, batches)
+        await publish(self, batches)
+
+    async def nothing(self: Any, batches: Any) -> None:
+        return
+
+    with patch.object(steps, "publish", turned_round), patch.object(steps, "keep", nothing):
         yield
 
 
@@ -99,8 +105,8 @@ def packs_not_in_order() -> Iterator[None]:
 def dead_letters_not_sent() -> Iterator[None]:
     """Records that are no events vanish."""
 
-    async def publish(self: Delivery, owner: Owner, partition: int, scores: Any, dead: Any, state: Any) -> None:
-        await _publish(self, owner, partition, scores, [], state)
+    async def publish(self: Delivery, partition: int, scores: Any, dead: Any) -> None:
+        await _publish(self, partition, scores, [])
 
     with patch.object(Delivery, "publish", publish):
         yield
@@ -152,13 +158,6 @@ def restored_before_owned() -> Iterator[None]:
 
     with patch.object(Owner, "open", later), patch.object(Owner, "write", write):
         yield
-
-
-class _Nobody:
-    """An owner that writes nothing."""
-
-    async def write(self, *_: Any) -> None:
-        return
 
 
 @contextmanager
