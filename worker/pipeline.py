@@ -2,30 +2,24 @@
 
     records -> fold_batch (decode, fold, encode) -> score -> score_records -> Delivery.publish -> Delivery.keep -> finished
 
-While one batch of a partition is published the next is scored and, if that one is small, the one after it folded; what waits to be
-published, or for its state to be kept, goes out together. A large batch is scored in parts. Order is kept.
+While one batch of a partition is published the next is scored and, if that one is small, the one after it folded; what waits to
+be published, or for its state to be kept, goes out together. A large batch is scored in parts. Order is kept.
 """
 
 import asyncio
-import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 from aiokafka.consumer.consumer import ConsumerRecord
 from aiokafka.structs import TopicPartition
 from structlog import get_logger
 
-from worker import __version__, metrics, record_batch
+from worker import metrics, record_batch
+from worker.batch import FoldedBatch, ScoredBatch, fold_batch, score_records
 from worker.contract import slab
-from worker.contract.clicks import Clicks, read
-from worker.contract.events import InvalidRecord
-from worker.contract.features import FeatureSpec, ModelInputs, padded_steps
-from worker.contract.revision import Revision
-from worker.contract.slab import Step
-from worker.dead import dead_letter
+from worker.contract.features import FeatureSpec, ModelInputs
 from worker.delivery import Delivery
 from worker.lane import Lane, Room
 from worker.owner import Owner
@@ -33,7 +27,6 @@ from worker.record_batch import Records
 from worker.revise import ClickLog, revised_parts, revised_records
 from worker.scoring import lines
 from worker.scoring.base import Path, Scores
-from worker.scoring.lines import Scored, score_lines
 from worker.scoring.shared import SharedScorer
 from worker.send import Record
 from worker.settings import Settings
@@ -44,8 +37,6 @@ log = get_logger()
 _ROOM_WAIT_S = 0.05
 #: Largest batches that may wait for their scores when another is taken.
 _LARGEST_BATCHES = 2
-#: What is looked at of each record.
-_FIELDS = operator.attrgetter("value", "key", "offset", "timestamp")
 #: Events that the scorer is asked for at once: what its deadline and the model server's batches are chosen for.
 _SCORED_AT_ONCE = 256
 #: Questions to the scorer at once. More would only queue in the model server, where waiting counts against the deadline.
@@ -60,104 +51,6 @@ class Scorer(Protocol):
     """What the pipeline asks for scores. Always answers, by the fallback if need be (`scoring.guarded`)."""
 
     async def score(self, inputs: ModelInputs) -> Scores: ...
-
-
-class FoldedBatch(NamedTuple):
-    """A batch after decode, fold and encode: B events to score, dead letters, and the state to keep."""
-
-    next_offset: int
-    clicks: Clicks  # [B]
-    records: list[ConsumerRecord]  # [B]
-    offsets: npt.NDArray[np.int64]  # [B]
-    timestamps_ms: npt.NDArray[np.int64]  # [B] of the records
-    sessions: npt.NDArray[np.uint64]  # [B] id of each event's session as a number; this and the next two right after the event
-    positions: npt.NDArray[np.int64]  # [B]
-    input_hashes: npt.NDArray[np.uint64]  # [B]
-    inputs: ModelInputs | None  # None when B is 0
-    dead: list[Record]
-    changes: Records
-    revisions: list[Revision]  # earlier events to score anew, for the late ones among the B
-
-    def parts(self, most: int) -> Iterator["FoldedBatch"]:
-        """The events to score in parts of at most so many."""
-        if self.inputs is None or len(self.records) <= most:
-            yield from () if self.inputs is None else (self,)
-            return
-        for start in range(0, len(self.records), most):
-            rows = slice(start, start + most)
-            steps = padded_steps(int(self.inputs.length[rows].max()))
-            yield self._replace(
-                clicks=self.clicks.at(np.arange(len(self.records))[rows]),
-                records=self.records[rows],
-                offsets=self.offsets[rows],
-                timestamps_ms=self.timestamps_ms[rows],
-                sessions=self.sessions[rows],
-                positions=self.positions[rows],
-                input_hashes=self.input_hashes[rows],
-                inputs=ModelInputs(self.inputs.codes[rows, :steps], self.inputs.numbers[rows, :steps], self.inputs.length[rows]),
-            )
-
-
-class ScoredBatch(NamedTuple):
-    """A batch ready to be published."""
-
-    next_offset: int
-    scores: Records  # of the events, and behind them those of earlier events that were scored anew
-    paths: list[tuple[Path, int]]  # how many of the events' scores came by which
-    timestamps_ms: npt.NDArray[np.int64]  # of the records that were scored
-    dead: list[Record]
-    changes: Records
-
-
-def fold_batch(state: PartitionState, records: list[ConsumerRecord], max_future_ms: int) -> FoldedBatch:
-    """Decode a partition's records and fold them into its state, in order."""
-    dead: list[Record] = []
-    values, keys, *numbers = zip(*map(_FIELDS, records), strict=True)
-    offsets, timestamps_ms = (np.array(column, np.int64) for column in numbers)
-    taken = read(values, keys, timestamps_ms, state.fold.spec, max_future_ms)
-    for row, invalid in taken.invalid:
-        metrics.dead_letters.labels(invalid.reason.value).inc()
-        dead.append(_dead_letter(records[row], invalid))
-    at, clicks = taken.at, taken.clicks
-    step = state.fold.fold(clicks, offsets[at])
-    _count(step)
-    if len(step.at) < len(at):
-        at, clicks = at[step.at], clicks.at(step.at)
-    next_offset = records[-1].offset + 1
-    return FoldedBatch(
-        next_offset,
-        clicks,
-        records if len(at) == len(records) else [records[row] for row in at.tolist()],
-        offsets[at],
-        timestamps_ms[at],
-        step.session,
-        step.position,
-        step.chain,
-        step.inputs,
-        dead,
-        state.changes(next_offset),
-        step.revisions,
-    )
-
-
-def score_records(batch: FoldedBatch, scores: Scores, settings: Settings, now_ms: int) -> Records:
-    """The batch's ScoreEvents as Kafka records. There must be one at least."""
-    first = batch.records[0]
-    scored = Scored(
-        f"{first.topic}:{first.partition}:",
-        batch.offsets,
-        batch.clicks.text,
-        batch.clicks.event_id,
-        batch.clicks.visitor_id,
-        batch.sessions,
-        batch.positions,
-        batch.clicks.time_ms,
-        # Age by the record's own timestamp: event time may run faster than the clock.
-        np.maximum(now_ms - batch.timestamps_ms, 0),
-        batch.input_hashes,
-        np.zeros(len(batch.records), np.int64),
-    )
-    return Records(batch.clicks.keys, *score_lines(scored, scores, settings.model.name, now_ms, settings.scoring.deadline_ms))
 
 
 def warm_up() -> None:
@@ -388,27 +281,3 @@ def _fitting(batches: Iterable[ScoredBatch]) -> Iterator[list[ScoredBatch]]:
         group.append(batch)
         room -= batch.changes.size
     yield group
-
-
-def _count(step: Step) -> None:
-    for outcome, events in step.outcomes().items():
-        if events:
-            metrics.outcomes.labels(outcome.value).inc(events)
-            if not outcome.changed:
-                metrics.dropped.labels(outcome.value).inc(events)
-
-
-def _dead_letter(record: ConsumerRecord, invalid: InvalidRecord) -> Record:
-    return dead_letter(
-        record.value,
-        record.key,
-        record.headers,
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        timestamp_ms=record.timestamp,
-        reason=invalid.reason.value,
-        detail=invalid.detail,
-        stage="decode",
-        worker_version=__version__,
-    )

@@ -6,7 +6,7 @@ events are few, and an id of each event in the state would be a third of it.
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence, Set
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from structlog import get_logger
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
 from worker import metrics
+from worker.batch import FoldedBatch
 from worker.contract.clicks import in_quotes
 from worker.contract.codec import decode
 from worker.contract.events import ClickEvent
@@ -27,9 +28,6 @@ from worker.record_batch import Records
 from worker.scoring.base import Scores
 from worker.scoring.lines import Scored, score_lines
 from worker.settings import Settings
-
-if TYPE_CHECKING:
-    from worker.pipeline import FoldedBatch
 
 log = get_logger()
 
@@ -55,7 +53,7 @@ class RevisedPart(NamedTuple):
     inputs: ModelInputs
 
 
-def revised_parts(batch: "FoldedBatch", event_ids: Mapping[int, str], most: int) -> Iterator[RevisedPart]:
+def revised_parts(batch: FoldedBatch, event_ids: Mapping[int, str], most: int) -> Iterator[RevisedPart]:
     """A batch's revisions in parts of at most so many. Those whose click has left the topic are counted and left out."""
     known = [revision for revision in batch.revisions if revision.offset in event_ids]
     metrics.revisions.labels("gone").inc(len(batch.revisions) - len(known))

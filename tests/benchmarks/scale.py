@@ -10,10 +10,10 @@ from typing import Any
 from aiokafka import ConsumerRecord
 
 from tests.logs import fold_events
+from worker.batch import fold_batch, score_records
 from worker.contract.codec import encode
 from worker.contract.events import ClickEvent
 from worker.contract.features import FeatureSpec
-from worker.pipeline import fold_batch, score_records
 from worker.scoring.fake import ConstantScorer
 from worker.settings import Settings
 from worker.store import PartitionState

@@ -8,10 +8,11 @@ from aiokafka import ConsumerRecord
 
 from tests.faults.scoring import HashScorer
 from tests.logs import FORGETFUL, SPEC, START_MS, click
+from worker.batch import fold_batch, score_records
 from worker.contract.codec import encode
 from worker.contract.events import ScoreEvent
 from worker.contract.features import ModelInputs
-from worker.pipeline import _Steps, fold_batch, score_records
+from worker.pipeline import _Steps
 from worker.scoring.base import Scores
 from worker.settings import Settings
 from worker.store import PartitionState

@@ -9,8 +9,9 @@ from aiokafka import TopicPartition
 
 from tests.faults.worker import SimWorker
 from worker import stream
+from worker.batch import FoldedBatch, ScoredBatch
 from worker.lane import Lane
-from worker.pipeline import FoldedBatch, Pipeline, ScoredBatch
+from worker.pipeline import Pipeline
 from worker.store import PartitionState
 
 

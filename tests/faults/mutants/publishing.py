@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 from aiokafka.errors import KafkaError
 
+from worker import batch as walk
 from worker import pipeline
 from worker.delivery import Delivery
 from worker.lane import Lane
@@ -163,9 +164,9 @@ def restored_before_owned() -> Iterator[None]:
 @contextmanager
 def revisions_not_published() -> Iterator[None]:
     """What stands behind a late event keeps the score it had."""
-    fold = pipeline.fold_batch
+    fold = walk.fold_batch
 
-    def forgetful(*batch: Any) -> pipeline.FoldedBatch:
+    def forgetful(*batch: Any) -> walk.FoldedBatch:
         return fold(*batch)._replace(revisions=[])
 
     with patch.object(pipeline, "fold_batch", forgetful):

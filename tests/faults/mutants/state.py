@@ -7,7 +7,9 @@ from typing import Any
 from unittest.mock import patch
 
 from tests.faults.broker import Entry, Log
+from worker import batch as walk
 from worker import pipeline
+from worker.batch import FoldedBatch
 from worker.contract import kernel, slab
 from worker.contract.clicks import Clicks
 from worker.contract.counters import Counters
@@ -15,7 +17,6 @@ from worker.contract.features import ROW
 from worker.contract.revision import Revision
 from worker.contract.session import Session
 from worker.contract.slab import Changed, Slab, Step
-from worker.pipeline import FoldedBatch
 from worker.record_batch import Records
 from worker.store import PartitionState
 
@@ -151,7 +152,7 @@ def duplicates_not_detected() -> Iterator[None]:
 @contextmanager
 def one_offset_too_far() -> Iterator[None]:
     """A batch is said to end one record behind its end."""
-    fold = pipeline.fold_batch
+    fold = walk.fold_batch
 
     def too_far(state: PartitionState, records: list[Any], max_future_ms: int) -> FoldedBatch:
         batch = fold(state, records, max_future_ms)

@@ -1,0 +1,148 @@
+"""One batch of a partition on its way: folded, then scored. What is CPU, and waits for nothing."""
+
+import operator
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from aiokafka.consumer.consumer import ConsumerRecord
+
+from worker import __version__, metrics
+from worker.contract.clicks import Clicks, read
+from worker.contract.events import InvalidRecord
+from worker.contract.features import ModelInputs, padded_steps
+from worker.contract.revision import Revision
+from worker.contract.slab import Step
+from worker.dead import dead_letter
+from worker.record_batch import Records
+from worker.scoring.base import Path, Scores
+from worker.scoring.lines import Scored, score_lines
+from worker.send import Record
+from worker.settings import Settings
+from worker.store import PartitionState
+
+#: What is looked at of each record.
+_FIELDS = operator.attrgetter("value", "key", "offset", "timestamp")
+
+
+class FoldedBatch(NamedTuple):
+    """A batch after decode, fold and encode: B events to score, dead letters, and the state to keep."""
+
+    next_offset: int
+    clicks: Clicks  # [B]
+    records: list[ConsumerRecord]  # [B]
+    offsets: npt.NDArray[np.int64]  # [B]
+    timestamps_ms: npt.NDArray[np.int64]  # [B] of the records
+    sessions: npt.NDArray[np.uint64]  # [B] id of each event's session as a number; this and the next two right after the event
+    positions: npt.NDArray[np.int64]  # [B]
+    input_hashes: npt.NDArray[np.uint64]  # [B]
+    inputs: ModelInputs | None  # None when B is 0
+    dead: list[Record]
+    changes: Records
+    revisions: list[Revision]  # earlier events to score anew, for the late ones among the B
+
+    def parts(self, most: int) -> Iterator["FoldedBatch"]:
+        """The events to score in parts of at most so many."""
+        if self.inputs is None or len(self.records) <= most:
+            yield from () if self.inputs is None else (self,)
+            return
+        for start in range(0, len(self.records), most):
+            rows = slice(start, start + most)
+            steps = padded_steps(int(self.inputs.length[rows].max()))
+            yield self._replace(
+                clicks=self.clicks.at(np.arange(len(self.records))[rows]),
+                records=self.records[rows],
+                offsets=self.offsets[rows],
+                timestamps_ms=self.timestamps_ms[rows],
+                sessions=self.sessions[rows],
+                positions=self.positions[rows],
+                input_hashes=self.input_hashes[rows],
+                inputs=ModelInputs(self.inputs.codes[rows, :steps], self.inputs.numbers[rows, :steps], self.inputs.length[rows]),
+            )
+
+
+class ScoredBatch(NamedTuple):
+    """A batch ready to be published."""
+
+    next_offset: int
+    scores: Records  # of the events, and behind them those of earlier events that were scored anew
+    paths: list[tuple[Path, int]]  # how many of the events' scores came by which
+    timestamps_ms: npt.NDArray[np.int64]  # of the records that were scored
+    dead: list[Record]
+    changes: Records
+
+
+def fold_batch(state: PartitionState, records: list[ConsumerRecord], max_future_ms: int) -> FoldedBatch:
+    """Decode a partition's records and fold them into its state, in order."""
+    dead: list[Record] = []
+    values, keys, *numbers = zip(*map(_FIELDS, records), strict=True)
+    offsets, timestamps_ms = (np.array(column, np.int64) for column in numbers)
+    taken = read(values, keys, timestamps_ms, state.fold.spec, max_future_ms)
+    for row, invalid in taken.invalid:
+        metrics.dead_letters.labels(invalid.reason.value).inc()
+        dead.append(_dead_letter(records[row], invalid))
+    at, clicks = taken.at, taken.clicks
+    step = state.fold.fold(clicks, offsets[at])
+    _count(step)
+    if len(step.at) < len(at):
+        at, clicks = at[step.at], clicks.at(step.at)
+    next_offset = records[-1].offset + 1
+    return FoldedBatch(
+        next_offset,
+        clicks,
+        records if len(at) == len(records) else [records[row] for row in at.tolist()],
+        offsets[at],
+        timestamps_ms[at],
+        step.session,
+        step.position,
+        step.chain,
+        step.inputs,
+        dead,
+        state.changes(next_offset),
+        step.revisions,
+    )
+
+
+def score_records(batch: FoldedBatch, scores: Scores, settings: Settings, now_ms: int) -> Records:
+    """The batch's ScoreEvents as Kafka records. There must be one at least."""
+    first = batch.records[0]
+    scored = Scored(
+        f"{first.topic}:{first.partition}:",
+        batch.offsets,
+        batch.clicks.text,
+        batch.clicks.event_id,
+        batch.clicks.visitor_id,
+        batch.sessions,
+        batch.positions,
+        batch.clicks.time_ms,
+        # Age by the record's own timestamp: event time may run faster than the clock.
+        np.maximum(now_ms - batch.timestamps_ms, 0),
+        batch.input_hashes,
+        np.zeros(len(batch.records), np.int64),
+    )
+    return Records(batch.clicks.keys, *score_lines(scored, scores, settings.model.name, now_ms, settings.scoring.deadline_ms))
+
+
+def _count(step: Step) -> None:
+    for outcome, events in step.outcomes().items():
+        if events:
+            metrics.outcomes.labels(outcome.value).inc(events)
+            if not outcome.changed:
+                metrics.dropped.labels(outcome.value).inc(events)
+
+
+def _dead_letter(record: ConsumerRecord, invalid: InvalidRecord) -> Record:
+    return dead_letter(
+        record.value,
+        record.key,
+        record.headers,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=record.timestamp,
+        reason=invalid.reason.value,
+        detail=invalid.detail,
+        stage="decode",
+        worker_version=__version__,
+    )
