@@ -22,7 +22,7 @@ _LARGE = 256
 #: fewer there are of them.
 _PUBLISHED_AT_ONCE = 8
 #: Batches that may wait until their state is kept.
-_KEPT_AT_ONCE = 32
+_KEPT_AT_ONCE = 16
 
 
 class Ending(Protocol):

@@ -9,6 +9,7 @@ import pytest
 from tests.support.topics import read
 from worker.errors import OwnershipError
 from worker.owner import Owner
+from worker.record_batch import Records
 from worker.settings import KafkaSettings, Settings, TopicSettings, WorkerSettings
 
 
@@ -37,11 +38,11 @@ async def _values(settings: Settings) -> list[bytes | None]:
 async def test_a_new_owner_shuts_the_earlier_one_out(settings: Settings) -> None:
     """A worker that was paused cannot write behind the one that took over, not even with what it had not sent yet."""
     async with _owner(settings) as first:
-        await first.write([(b"v", b"first")])
+        await first.write(Records.of([(b"v", b"first")]))
         async with _owner(settings) as second:
             with pytest.raises(OwnershipError, match="another owner"):
-                await first.write([(b"v", b"late")])
-            await second.write([(b"v", b"second")])
+                await first.write(Records.of([(b"v", b"late")]))
+            await second.write(Records.of([(b"v", b"second")]))
             assert await _values(settings) == [b"first", b"second"]
 
 
@@ -54,13 +55,13 @@ async def test_an_unfinished_write_is_never_read(settings: Settings) -> None:
         assert await asyncio.wait_for(_values(settings), 20) == []
         async with _owner(settings) as second:
             assert await asyncio.wait_for(_values(settings), 20) == []
-            await second.write([(b"v", b"second")])
+            await second.write(Records.of([(b"v", b"second")]))
             assert await _values(settings) == [b"second"]
 
 
 async def test_partitions_have_owners_of_their_own(settings: Settings) -> None:
     """Taking over one partition leaves the owner of another alone."""
     async with _owner(settings, 0) as one, _owner(settings, 1) as other:
-        await one.write([(b"v", b"one")])
-        await other.write([(b"w", b"other")])
+        await one.write(Records.of([(b"v", b"one")]))
+        await other.write(Records.of([(b"w", b"other")]))
         assert sorted(await _values(settings)) == [b"one", b"other"]
