@@ -156,7 +156,7 @@ def one_offset_too_far() -> Iterator[None]:
 
     def too_far(state: PartitionState, records: list[Any], max_future_ms: int) -> FoldedBatch:
         batch = fold(state, records, max_future_ms)
-        return batch._replace(changes=[*batch.changes[:-1], *_changes(state, batch.next_offset + 1)])
+        return batch._replace(changes=Records.of([*list(batch.changes)[:-1], *_changes(state, batch.next_offset + 1)]))
 
     with patch.object(pipeline, "fold_batch", too_far):
         yield
