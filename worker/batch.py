@@ -31,7 +31,6 @@ class FoldedBatch(NamedTuple):
 
     next_offset: int
     clicks: Clicks  # [B]
-    records: list[ConsumerRecord]  # [B]
     offsets: npt.NDArray[np.int64]  # [B]
     timestamps_ms: npt.NDArray[np.int64]  # [B] of the records
     sessions: npt.NDArray[np.uint64]  # [B] id of each event's session as a number; this and the next two right after the event
@@ -44,15 +43,14 @@ class FoldedBatch(NamedTuple):
 
     def parts(self, most: int) -> Iterator["FoldedBatch"]:
         """The events to score in parts of at most so many."""
-        if self.inputs is None or len(self.records) <= most:
+        if self.inputs is None or len(self.offsets) <= most:
             yield from () if self.inputs is None else (self,)
             return
-        for start in range(0, len(self.records), most):
+        for start in range(0, len(self.offsets), most):
             rows = slice(start, start + most)
             steps = padded_steps(int(self.inputs.length[rows].max()))
             yield self._replace(
-                clicks=self.clicks.at(np.arange(len(self.records))[rows]),
-                records=self.records[rows],
+                clicks=self.clicks.at(np.arange(len(self.offsets))[rows]),
                 offsets=self.offsets[rows],
                 timestamps_ms=self.timestamps_ms[rows],
                 sessions=self.sessions[rows],
@@ -91,7 +89,6 @@ def fold_batch(state: PartitionState, records: list[ConsumerRecord], max_future_
     return FoldedBatch(
         next_offset,
         clicks,
-        records if len(at) == len(records) else [records[row] for row in at.tolist()],
         offsets[at],
         timestamps_ms[at],
         step.session,
@@ -104,11 +101,10 @@ def fold_batch(state: PartitionState, records: list[ConsumerRecord], max_future_
     )
 
 
-def score_records(batch: FoldedBatch, scores: Scores, settings: Settings, now_ms: int) -> Records:
-    """The batch's ScoreEvents as Kafka records. There must be one at least."""
-    first = batch.records[0]
+def score_records(batch: FoldedBatch, scores: Scores, partition: int, settings: Settings, now_ms: int) -> Records:
+    """The batch's ScoreEvents as Kafka records."""
     scored = Scored(
-        f"{first.topic}:{first.partition}:",
+        f"{settings.topics.clicks}:{partition}:",
         batch.offsets,
         batch.clicks.text,
         batch.clicks.event_id,
@@ -119,7 +115,7 @@ def score_records(batch: FoldedBatch, scores: Scores, settings: Settings, now_ms
         # Age by the record's own timestamp: event time may run faster than the clock.
         np.maximum(now_ms - batch.timestamps_ms, 0),
         batch.input_hashes,
-        np.zeros(len(batch.records), np.int64),
+        np.zeros(len(batch.offsets), np.int64),
     )
     return Records(batch.clicks.keys, *score_lines(scored, scores, settings.model.name, now_ms, settings.scoring.deadline_ms))
 

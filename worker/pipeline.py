@@ -221,8 +221,8 @@ class _Steps:
         for part in batch.parts(_SCORED_AT_ONCE):
             assert part.inputs is not None
             answer = await self._ask(part.inputs)
-            paths.append((answer.path, len(part.records)))
-            scores.append(score_records(part, answer, self._settings, self._clock()))
+            paths.append((answer.path, len(part.offsets)))
+            scores.append(score_records(part, answer, self._partition, self._settings, self._clock()))
         if batch.revisions:
             scores += await self._score_anew(batch)
         return ScoredBatch(batch.next_offset, Records.joined(scores), paths, batch.timestamps_ms, batch.dead, batch.changes)

@@ -55,7 +55,7 @@ def _cost(sessions: int) -> tuple[float, float]:
     for start in range(0, _MEASURED, _BATCH):
         batch = fold_batch(state, records[start : start + _BATCH], 10**12)
         assert batch.inputs is not None
-        score_records(batch, scorer.score_now(batch.inputs, "1"), settings, _START_MS)
+        score_records(batch, scorer.score_now(batch.inputs, "1"), 0, settings, _START_MS)
     return (time.process_time() - began) / _MEASURED * 1e6, memory
 
 

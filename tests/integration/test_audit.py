@@ -16,20 +16,16 @@ from worker.contract.codec import encode
 from worker.dead import Origin, drop_record
 from worker.errors import ConfigurationError
 from worker.labels_app import run_labels
-from worker.settings import KafkaSettings, LabelSettings, MetricsSettings, Settings, TopicSettings, WorkerSettings
+from worker.settings import KafkaSettings, LabelSettings, MetricsSettings, Settings
 
 _KAFKA_LIMIT = 1_000_000
 
 
 @pytest.fixture
-def settings(kafka: str, topics: TopicSettings) -> Settings:
-    return Settings(
-        kafka=KafkaSettings(bootstrap_servers=kafka),
-        topics=topics,
-        worker=WorkerSettings(group=f"group-{topics.clicks}", max_batch=64, commit_interval_s=0.2, session_timeout_s=1.5),
-        labels=LabelSettings(group=f"labels-{topics.clicks}"),
-        metrics=MetricsSettings(labels_port=0),
-    )
+def settings(settings: Settings) -> Settings:
+    """With an outcome join of its own."""
+    labels = LabelSettings(group=f"labels-{settings.topics.clicks}")
+    return settings.model_copy(update={"labels": labels, "metrics": MetricsSettings(labels_port=0)})
 
 
 def _failed(report: Report) -> dict[str, str | None]:

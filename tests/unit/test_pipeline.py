@@ -42,7 +42,7 @@ async def test_a_large_batch_is_scored_in_parts() -> None:
     settings: Any = Settings()
     batch = fold_batch(PartitionState(SPEC, FORGETFUL), records(600), 10**9)
     assert batch.inputs is not None
-    whole = score_records(batch, HashScorer().score(batch.inputs), settings, _NOW_MS)
+    whole = score_records(batch, HashScorer().score(batch.inputs), 0, settings, _NOW_MS)
     scorer, nobody = _Noting(), Any
     state = PartitionState(SPEC, FORGETFUL)
     steps = _Steps(settings, 0, state, nobody, scorer, nobody, nobody, lambda: _NOW_MS)  # type: ignore[arg-type]
