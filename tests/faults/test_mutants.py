@@ -19,4 +19,9 @@ def test_every_known_bug_is_caught() -> None:
     """Each bug that is put back breaks an invariant, or stops the worker for good."""
     caught = [catch(name, _NEAR.get(name, 0)) for name in MUTANTS]
     assert [one.name for one in caught if one.seed is None] == [], table(caught)
+    # A patch that fits the code no more is no bug that was found.
+    slips = ("AttributeError", "TypeError", "ValueError")
+    assert [one.name for one in caught if one.violation.startswith(tuple(f"failed: {slip}(" for slip in slips))] == [], table(
+        caught
+    )
     assert len(caught) >= 12

@@ -28,7 +28,8 @@ def state_without_position() -> Iterator[None]:
     """The changelog does not say up to where it goes."""
 
     def changes(self: PartitionState, next_offset: int) -> Records:
-        return Records.of(list(_changes(self, next_offset))[:-1])
+        *changes, position = _changes(self, next_offset)
+        return Records.of(changes or [position])  # nothing at all cannot be written
 
     with patch.object(PartitionState, "changes", changes):
         yield
@@ -85,11 +86,13 @@ def rows_never_whole() -> Iterator[None]:
 def forgotten_by_chance() -> Iterator[None]:
     """Who is forgotten depends on when somebody looked."""
 
+    due = Slab.expire
+
     def expire(self: Slab, most: int = 1) -> list[bytes]:
-        for visitor, slot in list(self._slots.items())[:1]:
-            self._heads[slot]["position"] = 0
-            return [visitor.encode()]
-        return []
+        for slot in list(self._slots.values())[:1]:
+            self._heads["seen_ms"][slot] = 0
+        self._expired_ms = -(2**62)
+        return due(self, most)
 
     with patch.object(Slab, "expire", expire):
         yield
