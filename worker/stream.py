@@ -111,7 +111,7 @@ def batch_app(settings: Settings, group: str, topics: Iterable[str], handler: Ba
 
     All topics must have the same number of partitions; partition p of each is assigned together.
     """
-    app = faust.App(
+    app = _App(
         group,
         env={},  # Faust's own environment variables would override what is passed here
         broker=[f"kafka://{server}" for server in settings.kafka.bootstrap_servers.split(",")],
@@ -131,6 +131,11 @@ def batch_app(settings: Settings, group: str, topics: Iterable[str], handler: Ba
     for topic in topics:
         app.topics.add(app.topic(topic, key_serializer="raw", value_serializer="raw"))
     return app
+
+
+class _App(faust.App):
+    def _create_directories(self) -> None:
+        """None: Faust would make folders for tables where it is started, and there are no tables."""
 
 
 class _BatchConsumer(driver.Consumer):

@@ -1,8 +1,12 @@
 """What stands between Faust's consumer and the handler: who keeps what over a rebalance, and where it goes on."""
 
+from pathlib import Path
+
+import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 
-from worker.stream import hand_over, put_back, reassign
+from worker.settings import Settings
+from worker.stream import batch_app, hand_over, put_back, reassign
 
 TP = TopicPartition("clicks", 0)
 OTHER = TopicPartition("clicks", 1)
@@ -73,3 +77,11 @@ def test_what_was_thrown_away_is_fetched_again() -> None:
 
 def _records(*offsets: int) -> list[ConsumerRecord]:
     return [ConsumerRecord("clicks", 0, offset, 0, 0, b"k", b"v", None, 0, 0, ()) for offset in offsets]
+
+
+def test_no_folder_is_made_where_a_worker_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faust makes one for tables, which there are none of."""
+    monkeypatch.chdir(tmp_path)
+    app = batch_app(Settings(), "group", ["clicks"], _Handler())
+    app._create_directories()
+    assert list(tmp_path.iterdir()) == []
