@@ -18,8 +18,8 @@ _SCOPES = ("item", "category", "brand")
 _COLUMNS = [CODES.index(scope) for scope in _SCOPES]
 _HEADS = len(HAZARD_HEADS)
 _CATEGORY, _PRICE = CODES.index("category"), NUMBERS.index("price")
-#: Sessions that the prior is worth at least, and where buckets do not differ by more than chance.
-_LEAST, _MOST = 10.0, 1e5
+#: Sessions that the prior is worth at least.
+_LEAST = 10.0
 #: Prices that the shop's mean log price is worth beside a category's own.
 _PRIOR_PRICES = 5.0
 
@@ -122,7 +122,10 @@ def _seen(
 
 
 def _strength(seen: Seen) -> Doubles:
-    """[heads]: how many sessions the prior is worth, by how much more buckets differ than chance has it (moments)."""
+    """[heads]: how many sessions the prior is worth, by how much more buckets differ than chance has it (moments).
+
+    Infinitely many where they do not, or nothing followed: then a bucket's count would only say how popular it is.
+    """
     n, k = seen.sessions[0], seen.followed[0]
     total = np.maximum(n.sum(0), 1.0)
     p = k.sum(0) / total
@@ -130,12 +133,14 @@ def _strength(seen: Seen) -> Doubles:
     rate = k / np.maximum(n, 1.0)
     between = (n * (rate - p) ** 2).sum(0) - noise * np.maximum((n > 0).sum(0) - 1, 0)
     between /= np.maximum(total - (n**2).sum(0) / total, 1.0)
-    return np.asarray(np.clip(noise / np.maximum(between, 1e-12), _LEAST, _MOST))
+    worth = np.full(len(p), np.inf)
+    np.divide(noise, between, out=worth, where=between > 0)
+    return np.maximum(worth, _LEAST)
 
 
 def _log_odds(seen: Seen, strength: Doubles, before: Doubles) -> Doubles:
     """[..., buckets, heads]: shrunk to the log-odds `before` (less those of the shop), less those of the shop."""
     p = (seen.followed.sum(1, keepdims=True) + 0.5) / (seen.sessions.sum(1, keepdims=True) + 10.0)
     expected = 1 / (1 + (1 - p) / p * np.exp(-before))
-    rate = (seen.followed + strength * expected) / (seen.sessions + strength)
+    rate = expected + (seen.followed - seen.sessions * expected) / (seen.sessions + strength)
     return np.asarray(np.log(rate / (1 - rate)) - np.log(p / (1 - p)))

@@ -28,6 +28,8 @@ _TYPE, _ITEM, _CATEGORY = (CODES.index(name) for name in ("type", "item", "categ
 _SAME = [CODES.index(name) for name in ("type", "item", "category", "brand")]
 #: Standard deviations at which a feature is cut off: one wild price must not decide a score.
 _MOST = 5.0
+#: Up to this deviation a feature never varies.
+_LEAST = 1e-3
 _HOUR, _WEEKDAY = CODES.index("hour"), CODES.index("weekday")
 #: Centres and width of the bumps that say, softly, of which length a pause is (log of seconds plus one: 0 s to half an hour).
 _PAUSES, _PAUSE_WIDTH = (0.0, 1.5, 3.0, 4.5, 6.0, 7.5), 0.9
@@ -71,8 +73,9 @@ class RowFeatures(nn.Module):
             [self.raw(torch.from_numpy(i.codes), torch.from_numpy(i.numbers))[torch.from_numpy(rows)] for i, rows in batches]
         )
         self.mean.copy_(raw.mean(0))
-        # A feature that never varies says nothing: it stays 0 instead of growing without bound.
-        self.deviation.copy_(raw.std(0, correction=0).clamp(min=1e-3))
+        # A feature that never varies says nothing: it stays 0 whatever it is later.
+        deviation = raw.std(0, correction=0)
+        self.deviation.copy_(torch.where(deviation > _LEAST, deviation, torch.inf))
 
     def forward(self, codes: Tensor, numbers: Tensor, fold: Tensor | None = None) -> Tensor:
         scaled: Tensor = (self.raw(codes, numbers, fold) - self.mean) / self.deviation
