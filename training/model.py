@@ -14,9 +14,11 @@ from worker.contract.features import CODES, NUMBERS, FeatureSpec
 #: Spread of the embeddings at the start, small against the features, so that rare ids begin near "unknown".
 _EMBEDDING_SPREAD = 0.02
 _TYPE, _ITEM, _CATEGORY = (CODES.index(name) for name in ("type", "item", "category"))
-_POSITION = NUMBERS.index("position")
-#: Places in a session that have a level of their own of how it goes on; the last stands for all later ones.
-PLACES = 32
+_POSITION, _SINCE_VISIT = NUMBERS.index("position"), NUMBERS.index("since_visit_s")
+#: Places in a session that have a level of their own of how it goes on: the k-th event, all later ones, and last the first
+#: event of a visitor who came before. To a shop whose sessions outlast a pause that one may be in the midst of a session.
+PLACES = 33
+_LATER, _AGAIN = PLACES - 2, PLACES - 1
 _LINKS = len(HAZARD_HEADS) * len(HORIZONS)
 #: A logit that stands for "never".
 _NEVER = -30.0
@@ -69,7 +71,7 @@ class IntentModel(nn.Module):
         self.churn_at = nn.Embedding(PLACES, 1)
         self.next_type_at = nn.Embedding(PLACES, len(EVENT_TYPES))
         # The wide part: what plain logistic regression on the newest row would say.
-        self.wide = nn.Linear(FEATURES + len(EVENT_TYPES) + 1, _LINKS + 1, bias=False)
+        self.wide = nn.Linear(FEATURES + len(EVENT_TYPES) + 1, _LINKS + 1 + len(EVENT_TYPES), bias=False)
         self._start()
 
     def forward(self, codes: Tensor, numbers: Tensor, fold: Tensor | None = None) -> Heads:
@@ -95,13 +97,12 @@ class IntentModel(nn.Module):
         return features, category, self.types(codes[..., _TYPE]) + self.category_in(category) + self.numbers_in(features)
 
     def _heads(self, codes: Tensor, place: Tensor, features: Tensor, category: Tensor, hidden: Tensor) -> Heads:
-        types = F.one_hot(codes[..., _TYPE].long(), len(EVENT_TYPES) + 1).to(features.dtype)
-        wide = self.wide(torch.cat([features, types], dim=-1))
+        link, churn, next_type = self.wide(wide_inputs(codes, features)).split([_LINKS, 1, len(EVENT_TYPES)], dim=-1)
         here = torch.cat([self.items(codes[..., _ITEM]), category], dim=-1)
         return Heads(
-            link=(self.link(hidden) + wide[..., :-1]).unflatten(-1, (len(HAZARD_HEADS), len(HORIZONS))),
-            churn=(self.churn(hidden) + self.churn_at(place))[..., 0] + wide[..., -1],
-            next_type=self.next_type(hidden) + self.next_type_at(place),
+            link=(self.link(hidden) + link).unflatten(-1, (len(HAZARD_HEADS), len(HORIZONS))),
+            churn=(self.churn(hidden) + self.churn_at(place) + churn)[..., 0],
+            next_type=self.next_type(hidden) + self.next_type_at(place) + next_type,
             next_item=self.next_item(hidden) + self.item_link(here),
         )
 
@@ -129,5 +130,13 @@ class IntentModel(nn.Module):
 
 
 def places_of(numbers: Tensor) -> Tensor:
-    """numbers [..., 18] -> int64 [...]: each row's place in its session from 0, at most PLACES - 1."""
-    return torch.nan_to_num(numbers[..., _POSITION]).clamp(1, PLACES).long() - 1
+    """numbers [..., 18] -> int64 [...]: each row's place in its session, see `PLACES`."""
+    place = torch.nan_to_num(numbers[..., _POSITION]).clamp(1, _LATER + 1).long() - 1
+    again = (place == 0) & ~torch.isnan(numbers[..., _SINCE_VISIT])
+    return torch.where(again, _AGAIN, place)
+
+
+def wide_inputs(codes: Tensor, features: Tensor) -> Tensor:
+    """codes [..., 6], features [..., FEATURES] -> what the wide part takes in."""
+    types = F.one_hot(codes[..., _TYPE].long(), len(EVENT_TYPES) + 1).to(features.dtype)
+    return torch.cat([features, types], dim=-1)

@@ -17,6 +17,7 @@ from training.labels import UNKNOWN
 from training.losses import LossWeights, loss_of, session_targets
 from training.model import PLACES, IntentModel, places_of
 from training.sampler import Sampler
+from training.wide import fit_wide
 from worker.contract.events import EVENT_TYPES
 from worker.contract.features import ModelInputs
 
@@ -78,6 +79,7 @@ def train(
         model.features.intents.fit(examples, model.features.rates, seed)
         model.features.fit([(batch.inputs, batch.predict) for batch in examples.batches(_FIT_EVENTS)])
         _start_at_priors(model, examples)
+        fit_wide(model, examples, seed)
     steps = max(round(recipe.epochs * len(examples.predicted) / recipe.batch_events), recipe.min_steps)
     steps = min(steps, max(recipe.max_steps, recipe.min_steps))
     sizes = [recipe.batch_events]

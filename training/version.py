@@ -11,6 +11,7 @@ import msgspec
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from training.architecture import Architecture
 from training.candidates import Candidates
@@ -31,6 +32,7 @@ MODEL_NAME = "intent"
 FILES = ("model.py", "model.onnx", "weights.safetensors", "fallback.json", "next_categories.json", "golden.json")
 _TEMPLATE = Path(__file__).with_name("triton_model.py")
 _CANDIDATES = "candidates"
+_WIDE = "network.wide.weight"
 _BY_PLACE = ("network.churn_at.weight", "network.next_type_at.weight")
 _NEXT_CATEGORIES = "next_categories.json"
 
@@ -88,8 +90,7 @@ class LoadedVersion:
             weights = safetensors.torch.load_file(path)
             rows = len(weights["next_items.item"])
             model = ServingModel(network, Calibration(), named, NextItems(rows))
-            # Older versions have no levels by place.
-            model.load_state_dict({**{name: torch.zeros_like(model.state_dict()[name]) for name in _BY_PLACE}, **weights})
+            model.load_state_dict(_as_now(weights, model.state_dict()))
         except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"{path}: cannot be loaded ({reason}); take another version or train anew") from error
@@ -174,6 +175,18 @@ def check_new(out: Path) -> None:
     """Raises ModelError when a version cannot be written to `out` because something is there."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ModelError(f"{out}: is not an empty folder, and a version is never overwritten; give a new one")
+
+
+def _as_now(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of an older version so that they say the same now.
+
+    The oldest have no levels by place, others none for visitors who came before, and no wide part of the next type.
+    """
+    levels = {name: weights.get(name, wanted[name] * 0.0) for name in _BY_PLACE}
+    levels = {name: torch.cat([level, level[:1].expand(len(wanted[name]) - len(level), -1)]) for name, level in levels.items()}
+    wide = torch.zeros_like(wanted[_WIDE])
+    wide[: len(weights[_WIDE])] = weights[_WIDE]
+    return {**weights, **levels, _WIDE: wide}
 
 
 def _write_json(path: Path, document: Any, indent: int | None = None) -> None:
