@@ -129,6 +129,17 @@ def test_what_was_never_seen_has_the_rate_of_the_shop() -> None:
     assert fresh(codes)[0, 0, :2].tolist() == [0.0, 0.0]
 
 
+def test_rates_of_what_never_happened_tell_nothing() -> None:
+    """Without any purchase or cart they must not say how popular an item is, nor which part of the log a session lies in."""
+    events = [click(k, k * 40 * MINUTE, f"v{k}", item=f"i{min(k % 20, 7)}") for k in range(400)]
+    data = examples_of(fold_log(on_one_partition(events), SPEC, SessionPolicy()))
+    made = Rates(SPEC)
+    made.fit(data)
+    for name, table in made.named_buffers():
+        if name.startswith(("item", "category", "brand")):
+            torch.testing.assert_close(table, torch.zeros_like(table), atol=1e-6, rtol=0)
+
+
 def test_targets_are_the_lambda_returns(data: Examples) -> None:
     """Spelled out row by row; with a trace of 1 they are the labels."""
     batch = data.batch(np.arange(len(data)))
