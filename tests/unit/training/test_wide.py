@@ -57,7 +57,9 @@ def test_the_next_type_is_what_softmax_regression_says(fitted: IntentModel, inpu
     """scikit-learn's, with the same penalty."""
     known = batch.next_type != UNKNOWN
     x = inputs[torch.from_numpy(known)]
-    expected = LogisticRegression(C=1 / 10, max_iter=2000, tol=1e-8).fit(x.numpy(), batch.next_type[known]).predict_proba(x.numpy())
+    expected = (
+        LogisticRegression(C=1 / 10, max_iter=2000, tol=1e-8).fit(x.numpy(), batch.next_type[known]).predict_proba(x.numpy())
+    )
     with torch.no_grad():
         said = torch.softmax(x @ fitted.wide.weight[CHURN + 1 :].T + fitted.next_type.bias, dim=-1).numpy()
     assert expected.std(axis=0).max() > 0.02
