@@ -1,6 +1,6 @@
 """`make bench-learning`: the leaderboard of each log, as docs/learning.md.
 
-    python -m tests.benchmarks.leaderboard [SET ...] [--write-docs | --only-docs] [--seed S]
+    python -m tests.benchmarks.leaderboard [SET ...] [--write-docs | --only-docs] [--seed S] [--more-seeds N]
 
 What a set came to is kept under .inkling/learning, so that sets can be run one at a time; the document is made of all that
 have been run. Real files are looked for in INKLING_TEST_DATA, by default ../shared/data, and left out where they are not.
@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.benchmarks.leaderboard.seeds import OURS, over_seeds, seeds_table
 from training.baselines.line_up import BASELINES
 from training.baselines.plot import draw
 from training.baselines.protocol import leaderboard, make_task
@@ -68,12 +69,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.leaderboard", description="The leaderboard of each log.")
     parser.add_argument("sets", nargs="*", choices=[[], *SETS], metavar="SET", help=", ".join(SETS))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--more-seeds", type=int, default=4, metavar="N", help="train ours with N seeds more (default 4)")
     parser.add_argument("--write-docs", action="store_true", help="write docs/learning.md of all sets that have been run")
     parser.add_argument("--only-docs", action="store_true", help="the same, without running any")
     options = parser.parse_args()
     _RESULTS.mkdir(parents=True, exist_ok=True)
     for name in () if options.only_docs else options.sets or SETS:
-        result = run(SETS[name], options.seed)
+        result = run(SETS[name], options.seed, options.more_seeds)
         if result is None:
             print(f"{name}: the file is not there, left out", file=sys.stderr)
             continue
@@ -85,16 +87,16 @@ def main() -> None:
         print(f"{_DOCUMENT.relative_to(_ROOT)} written; pictures are in {_RESULTS.relative_to(_ROOT)}", file=sys.stderr)
 
 
-def run(one: Simulated | Real, seed: int) -> dict[str, Any] | None:
+def run(one: Simulated | Real, seed: int, more_seeds: int) -> dict[str, Any] | None:
     """The leaderboard of a set; None where its file is not there."""
     if isinstance(one, Real):
         path = Path(os.environ.get("INKLING_TEST_DATA", _ROOT.parent / "shared" / "data")) / one.name
-        return _judged(path, None, seed) if path.is_file() else None
+        return _judged(path, None, seed, more_seeds) if path.is_file() else None
     stream = simulate(load_shop(one.shop), one.sessions, one.seed, _START_MS, hours=_HOURS)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "simulated.jsonl"
         path.write_bytes(b"".join(encode(event) + b"\n" for event in stream.events()))
-        return _judged(path, stream.truth_by_id(), seed)
+        return _judged(path, stream.truth_by_id(), seed, more_seeds)
 
 
 def document() -> str:
@@ -104,12 +106,18 @@ def document() -> str:
     return _TEMPLATE.read_text().replace("{sections}", "\n\n".join(sections))
 
 
-def _judged(path: Path, truth: dict[str, float] | None, seed: int) -> dict[str, Any]:
+def _judged(path: Path, truth: dict[str, float] | None, seed: int, more_seeds: int) -> dict[str, Any]:
     task = make_task(
         EventFiles([path]), spec=FeatureSpec(), policy=SessionPolicy(), partitions=TopicSettings().partitions, truth=truth
     )
-    made = leaderboard(task, list(BASELINES), _AGAINST, seed, lambda line: print(line, file=sys.stderr))
-    return {"file": path.name, "machine": _machine(), **made}
+    made = leaderboard(task, list(BASELINES), _AGAINST, seed, _tell)
+    more = range(seed + 1, seed + 1 + more_seeds)
+    seeds = over_seeds(task, made["entries"][OURS], more, _tell) if more_seeds else None
+    return {"file": path.name, "machine": _machine(), **made, "seeds": seeds}
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _section(name: str, result: dict[str, Any]) -> str:
@@ -123,7 +131,7 @@ def _section(name: str, result: dict[str, Any]) -> str:
         f"Learned from {about.format(**result['train'])}; judged by {about.format(**result['test'])}.",
         f"Seed {result['seed']}; {', '.join(result['machine'])}.",
     ]  # fmt: skip
-    for title, columns, rows in tables(result):
+    for title, columns, rows in (*tables(result), *([seeds_table(result["seeds"])] if result["seeds"] else ())):
         lines += ["", f"### {title}", "", *(f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * len(columns), *rows))]
     return "\n".join(lines)
 
