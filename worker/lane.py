@@ -1,4 +1,4 @@
-"""One partition's four steps, each a task, in order. What comes while a batch is scored waits, and is the next batch.
+"""One partition's four steps, each a task with a bounded queue before it, in order.
 
 A large batch is prepared in a thread: nearly all of that is compiled code, which runs beside the event loop.
 """
@@ -11,8 +11,11 @@ from typing import Any, Generic, Protocol, TypeVar
 from aiokafka.consumer.consumer import ConsumerRecord
 from aiokafka.structs import TopicPartition
 
-#: Events of a partition without a score with which more are taken: enough for the next batch, more would only queue.
-_UNSCORED_EVENTS = 256
+#: Batches that may wait for the first step: one, so that it never starves and memory stays small.
+_WAITING_BATCHES = 1
+#: Batches of a partition without a score, and events in them, with which another is taken: so that the next is folded while a
+#: small one is scored. What comes meanwhile waits for the batch after that, which so is larger: more of them would only queue.
+_UNSCORED_BATCHES, _UNSCORED_EVENTS = 1, 256
 #: Batches of more events are large.
 _LARGE = 256
 #: Batches that may wait to be published, and are then published as one: the dearer a publication is beside a batch, the
@@ -82,10 +85,9 @@ class Lane(Generic[P, S]):
         steps: Steps[P, S],
         fail: Callable[[BaseException], None],
         room: Room,
-        most: int,
         keep_every_s: float = 0.0,
     ) -> None:
-        """`most`: events of a batch at most; `keep_every_s`: so long it takes at least from one `keep` to the next."""
+        """`keep_every_s`: so long it takes at least from one `keep` to the next."""
         self.partition = partition
         self.taken = next_offset  # below this, records were taken
         self.finished = next_offset  # below this, records are done with
@@ -93,11 +95,9 @@ class Lane(Generic[P, S]):
         self.idle.set()
         self._ended = False
         self._first_ms: deque[int] = deque()  # Kafka timestamp of the first record of each batch that is not finished
+        self._unscored: deque[int] = deque()  # events of each batch that has no scores yet
         self._room = room
-        self._most = most
-        self._waiting: list[ConsumerRecord] = []  # for the next batch
-        self._unscored: deque[int] = deque()  # events of each batch that was begun and has no scores yet
-        self._stirred = asyncio.Event()  # more waits, or a batch has its scores
+        self._incoming: asyncio.Queue[list[ConsumerRecord]] = asyncio.Queue(_WAITING_BATCHES)
         self._prepared: asyncio.Queue[P] = asyncio.Queue(1)
         self._scored: asyncio.Queue[S] = asyncio.Queue(_PUBLISHED_AT_ONCE)
         self._published: asyncio.Queue[S] = asyncio.Queue(_KEPT_AT_ONCE)
@@ -108,20 +108,25 @@ class Lane(Generic[P, S]):
     @property
     def has_room(self) -> bool:
         """Whether `take` may be called."""
-        return not self._ended and self._room.is_left and self._without_score <= _UNSCORED_EVENTS
+        return (
+            not self._ended
+            and self._room.is_left
+            and not self._incoming.full()
+            and len(self._unscored) <= _UNSCORED_BATCHES
+            and sum(self._unscored) <= _UNSCORED_EVENTS
+        )
 
     @property
     def oldest_ms(self) -> int | None:
         """The Kafka timestamp of the oldest record that is not finished."""
-        if self._first_ms:
-            return self._first_ms[0]
-        return self._waiting[0].timestamp if self._waiting else None
+        return self._first_ms[0] if self._first_ms else None
 
     def take(self, records: list[ConsumerRecord]) -> None:
-        """Take records for the next batch."""
-        self._waiting += records
+        """Queue a batch. Raises QueueFull if there is no room."""
+        self._incoming.put_nowait(records)
+        self._first_ms.append(records[0].timestamp)
+        self._unscored.append(len(records))
         self._room.take(len(records))
-        self._stirred.set()
         self.taken = records[-1].offset + 1
         if not self._ended:
             self.idle.clear()
@@ -131,38 +136,20 @@ class Lane(Generic[P, S]):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._room.give_back(self._without_score)
+        self._room.give_back(sum(self._unscored))
         self._unscored.clear()
-        self._waiting.clear()
-
-    @property
-    def _without_score(self) -> int:
-        return sum(self._unscored) + len(self._waiting)
 
     async def _prepare(self, steps: Steps[P, S]) -> None:
         while True:
-            records = await self._next_batch()
-            self._first_ms.append(records[0].timestamp)
-            self._unscored.append(len(records))
+            records = await self._incoming.get()
+            self._room.grew.set()
             large = len(records) > _LARGE
             await self._prepared.put(await asyncio.to_thread(steps.prepare, records) if large else steps.prepare(records))
-
-    async def _next_batch(self) -> list[ConsumerRecord]:
-        """What waits, once it can be scored or there is no room for more: until then the batch grows.
-
-        At most one is folded while another is scored.
-        """
-        while not self._waiting or len(self._unscored) > 1 or (self._unscored and self.has_room):
-            self._stirred.clear()
-            await self._stirred.wait()
-        records, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
-        return records
 
     async def _score(self, steps: Steps[P, S]) -> None:
         while True:
             batch = await steps.score(await self._prepared.get())
             self._room.give_back(self._unscored.popleft())
-            self._stirred.set()
             await self._scored.put(batch)
 
     async def _publish(self, steps: Steps[P, S]) -> None:

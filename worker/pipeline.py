@@ -170,7 +170,7 @@ class Pipeline:
             self._clock,
         )
         keep_every_s = 0.0 if self._delivery.at_once else _KEEP_EVERY_S
-        return Lane(tp, state.next_offset, steps, self._fail, self._room, self._settings.worker.max_batch, keep_every_s)
+        return Lane(tp, state.next_offset, steps, self._fail, self._room, keep_every_s)
 
     def _fail(self, error: BaseException) -> None:
         if not self._failed.done():

@@ -10,8 +10,6 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from worker.lane import Lane, Room
 
-TIMESTAMP_MS = 7
-
 
 class _Batch(NamedTuple):
     next_offset: int
@@ -26,10 +24,8 @@ class _Steps:
         self.kept: list[int] = []
         self.kept_at_once: list[int] = []
         self.threads: list[bool] = []
-        self.prepared: list[int] = []  # events of each batch
 
     def prepare(self, records: list[ConsumerRecord]) -> _Batch:
-        self.prepared.append(len(records))
         self.threads.append(threading.current_thread() is not threading.main_thread())
         return _Batch(records[-1].offset + 1)
 
@@ -48,76 +44,28 @@ class _Steps:
 
 
 def records(start: int, count: int) -> list[ConsumerRecord]:
-    return [
-        ConsumerRecord("clicks", 0, offset, TIMESTAMP_MS, 0, b"v", b"", None, 0, 0, ()) for offset in range(start, start + count)
-    ]
+    return [ConsumerRecord("clicks", 0, offset, 0, 0, b"v", b"", None, 0, 0, ()) for offset in range(start, start + count)]
 
 
-async def _settled() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
-
-
-async def test_what_comes_while_a_batch_is_scored_is_the_next_batch() -> None:
-    """However often and little comes: a batch ends when it can be scored, so nothing waits behind a batch that is smaller."""
-    steps = _Steps()
-    lane = Lane(TopicPartition("clicks", 0), 0, steps, lambda error: None, Room(1_000), 100)
-    for offset in range(5):
-        assert lane.has_room
-        lane.take(records(offset, 1))
-        await _settled()
-    assert steps.prepared == [1]
-    steps.go.set()
-    async with asyncio.timeout(5):
-        await lane.idle.wait()
-    assert (steps.prepared, steps.published) == ([1, 4], [1, 5])
-    await lane.close()
-
-
-@pytest.mark.parametrize(("sizes", "prepared"), [([200, 57], [200, 57]), ([256, 1, 1], [256, 1]), ([257, 1], [257])])
-async def test_a_full_batch_is_folded_while_another_is_scored(sizes: list[int], prepared: list[int]) -> None:
-    """When there is no room for more it cannot grow; behind a large one nothing is taken, as its folding will not take long."""
+@pytest.mark.parametrize(("size", "taken_on"), [(1, 2), (100, 2), (256, 2), (257, 1), (1000, 1)])
+async def test_few_events_wait_for_their_scores(size: int, taken_on: int) -> None:
+    """One is taken on while a small one is scored, none while a large one is; then there is room again, and the order is kept."""
     steps, room = _Steps(), Room(1_000_000)
-    lane = Lane(TopicPartition("clicks", 0), 0, steps, lambda error: None, room, 2000)
+    lane = Lane(TopicPartition("clicks", 0), 0, steps, lambda error: None, room)
     taken = 0
-    for size in sizes:
+    for _ in range(20):
         if lane.has_room:
-            lane.take(records(taken, size))
-            taken += size
-        await asyncio.sleep(0.05)  # a large one is prepared in a thread
-    assert not lane.has_room
-    assert steps.prepared == prepared
+            lane.take(records(taken * size, size))
+            taken += 1
+        await asyncio.sleep(0)
+    assert taken == taken_on
     room.grew.clear()
     steps.go.set()
     async with asyncio.timeout(5):
         await room.grew.wait()
         await lane.idle.wait()
     assert lane.has_room
-    assert steps.published[-1] == taken
-    await lane.close()
-
-
-async def test_a_batch_has_a_largest_size() -> None:
-    """What is taken beyond it makes the batches after it."""
-    steps = _Steps()
-    lane = Lane(TopicPartition("clicks", 0), 0, steps, lambda error: None, Room(1_000), 100)
-    steps.go.set()
-    lane.take(records(0, 50))
-    lane.take(records(50, 180))
-    async with asyncio.timeout(5):
-        await lane.idle.wait()
-    assert (steps.prepared, steps.published) == ([100, 100, 30], [100, 200, 230])
-    await lane.close()
-
-
-async def test_the_oldest_record_may_be_one_that_waits() -> None:
-    """How long a record is held counts from when it was taken."""
-    lane = Lane(TopicPartition("clicks", 0), 0, _Steps(), lambda error: None, Room(1_000), 100)
-    assert lane.oldest_ms is None
-    lane.take(records(0, 1))
-    assert lane.oldest_ms == TIMESTAMP_MS
-    await _settled()
-    assert lane.oldest_ms == TIMESTAMP_MS
+    assert steps.published == [size * number for number in range(1, taken + 1)]
     await lane.close()
 
 
@@ -125,7 +73,7 @@ async def test_the_oldest_record_may_be_one_that_waits() -> None:
 async def test_a_large_batch_is_prepared_beside_the_loop(size: int, in_a_thread: bool) -> None:
     """A small one is not: the way to a thread and back would take longer."""
     steps = _Steps()
-    lane = Lane(TopicPartition("clicks", 0), 0, steps, lambda error: None, Room(0), 2000)
+    lane = Lane(TopicPartition("clicks", 0), 0, steps, lambda error: None, Room(0))
     lane.take(records(0, size))
     steps.go.set()
     async with asyncio.timeout(5):
@@ -137,7 +85,7 @@ async def test_a_large_batch_is_prepared_beside_the_loop(size: int, in_a_thread:
 async def test_all_partitions_together_hold_a_bounded_number_of_events() -> None:
     """What all have without a score counts for each; what is given up, or has its scores, counts no more."""
     steps, room = [_Steps() for _ in range(3)], Room(500)
-    lanes = [Lane(TopicPartition("clicks", n), 0, one, lambda error: None, room, 2000) for n, one in enumerate(steps)]
+    lanes = [Lane(TopicPartition("clicks", n), 0, one, lambda error: None, room) for n, one in enumerate(steps)]
     for lane in lanes[:2]:
         assert lane.has_room
         lane.take(records(0, 300))
@@ -162,7 +110,7 @@ async def test_nobody_waits_for_a_lane_that_has_failed() -> None:
             raise ZeroDivisionError
 
     failures: list[BaseException] = []
-    lane = Lane(TopicPartition("clicks", 0), 0, Broken(), failures.append, Room(1_000), 100)
+    lane = Lane(TopicPartition("clicks", 0), 0, Broken(), failures.append, Room(1_000))
     lane.take(records(0, 1))
     async with asyncio.timeout(5):
         await lane.idle.wait()
@@ -178,7 +126,7 @@ async def test_state_is_kept_behind_the_scores_and_more_rarely() -> None:
     """What was published meanwhile is kept together; a batch is finished when it is kept, and the last one is, too."""
     steps = _Steps()
     steps.go.set()
-    lane = Lane(TopicPartition("clicks", 0), 0, steps, lambda error: None, Room(1_000), 100, keep_every_s=0.2)
+    lane = Lane(TopicPartition("clicks", 0), 0, steps, lambda error: None, Room(1_000), keep_every_s=0.2)
     for offset in range(6):
         lane.take(records(offset, 1))
         async with asyncio.timeout(5):
