@@ -4,8 +4,8 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.admin.records_to_delete import RecordsToDelete
 
+from tests.support.topics import delete_records
 from worker.contract.features import FeatureSpec
 from worker.errors import StateError
 from worker.settings import KafkaSettings, Settings, TopicSettings, WorkerSettings
@@ -33,7 +33,7 @@ async def test_a_truncated_changelog_is_refused(settings: Settings) -> None:
     try:
         kinds = {"cleanup.policy": "compact,delete"}
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, changelog, kinds)])
-        await admin.delete_records({TopicPartition(changelog, 1): RecordsToDelete(2)})
+        await delete_records(admin, {TopicPartition(changelog, 1): 2})
     finally:
         await admin.close()
     with pytest.raises(StateError, match=rf"beginning of {changelog} is deleted in partitions \[1\]"):

@@ -2,10 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
-from aiokafka import AIOKafkaProducer, ConsumerRecord
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.records_to_delete import RecordsToDelete
+from aiokafka.errors import PolicyViolationError
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from training.simulate import load_shop, simulate
 from worker.contract.codec import encode
@@ -37,6 +41,18 @@ async def send(settings: Settings, records: Iterable[Sent]) -> int:
     finally:
         await producer.stop()
     return len(confirmations)
+
+
+async def delete_records(admin: AIOKafkaAdminClient, below: Mapping[TopicPartition, int]) -> None:
+    """Delete the records below these offsets, of a topic that has just been told to allow it: its broker learns so later.
+
+    Raises PolicyViolationError when it does not learn it in time.
+    """
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception_type(PolicyViolationError), wait=wait_fixed(0.1), stop=stop_after_delay(20), reraise=True
+    ):
+        with attempt:
+            await admin.delete_records({tp: RecordsToDelete(offset) for tp, offset in below.items()})
 
 
 async def read(settings: Settings, topic: str) -> list[ConsumerRecord]:

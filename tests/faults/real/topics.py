@@ -7,12 +7,11 @@ from collections.abc import AsyncIterator
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from deploy.local.topics import standard_topics
 from tests.faults.real.stage import Failed, Stage
 from tests.support.reference import commit
-from tests.support.topics import read
+from tests.support.topics import delete_records, read
 from worker.contract.codec import decode
 from worker.contract.events import InvalidRecord
 from worker.kafka import connection
@@ -79,8 +78,7 @@ async def changelog_truncated(stage: Stage) -> str:
     await _configure(stage, changelog, {"cleanup.policy": "compact,delete"})
     async with _admin(stage) as admin:
         ends = await _ends(stage, changelog)
-        cut = {TopicPartition(changelog, partition): RecordsToDelete(ends[partition] - 5) for partition in partitions}
-        await admin.delete_records(cut)
+        await delete_records(admin, {TopicPartition(changelog, partition): ends[partition] - 5 for partition in partitions})
     await _configure(stage, changelog, {"cleanup.policy": "compact"})
     await _refused(stage, "emptied or truncated")
     async with _admin(stage) as admin:
