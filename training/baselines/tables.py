@@ -5,9 +5,11 @@ from typing import Any
 
 #: Title, columns, rows; the first column is the entry's name.
 Table = tuple[str, list[str], list[list[str]]]
+#: Where in an entry a figure is.
+Path = tuple[str, ...]
 
 #: Columns of the tables: title, and where in an entry the figure is; {} is the name of the entry that differences are to.
-_COLUMNS: tuple[tuple[str, tuple[tuple[str, tuple[str, ...]], ...]], ...] = (
+_COLUMNS: tuple[tuple[str, tuple[tuple[str, Path], ...]], ...] = (
     (
         "Is a purchase ahead in the session?",
         (
@@ -59,10 +61,16 @@ def shown(interval: list[float]) -> str:
     return "{:.4f} [{:.4f}, {:.4f}]".format(*interval)
 
 
-def _cell(entry: dict[str, Any], path: tuple[str, ...]) -> str:
+def figure(entry: dict[str, Any], path: Path) -> Any:
+    """What an entry has at the path: a number, [value, low, high], or None where it has nothing."""
     value: Any = entry
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _cell(entry: dict[str, Any], path: Path) -> str:
+    value = figure(entry, path)
     if value is None:
         return ""
     return shown(value) if isinstance(value, list) else f"{value:.4g}"

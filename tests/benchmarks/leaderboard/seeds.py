@@ -1,17 +1,16 @@
 """How much the figures of what `inkling train` makes depend on the seed of its training."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from training.baselines.protocol import Task, leaderboard
-from training.baselines.tables import Table
+from training.baselines.protocol import Task, Tell, leaderboard
+from training.baselines.tables import Path, Table, figure
 
 OURS = "transformer"
 _CHEAP = "prevalence"  # what differences are to is fitted with each seed, and not looked at here
-#: Title, and where in an entry the figure is.
-_FIGURES: tuple[tuple[str, tuple[str, ...]], ...] = (
+_FIGURES: tuple[tuple[str, Path], ...] = (
     ("purchase log-loss", ("purchase", "all", "log_loss")),
     ("share of skill", ("purchase", "all", "bayes", "skill_share")),
     ("ROC AUC", ("purchase", "all", "roc_auc")),
@@ -25,14 +24,19 @@ _FIGURES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
-def over_seeds(task: Task, entry: dict[str, Any], seeds: Iterable[int], tell: Callable[[str], None]) -> dict[str, list[float]]:
+def over_seeds(task: Task, entry: dict[str, Any], seeds: Iterable[int], tell: Tell) -> dict[str, list[float]]:
     """Each figure of `entry`, ours by the first seed, followed by those of further seeds."""
     entries = [entry]
     for seed in seeds:
         tell(f"seed {seed}")
         entries.append(leaderboard(task, [OURS], _CHEAP, seed, tell)["entries"][OURS])
-    found = {title: [_value(one, path) for one in entries] for title, path in _FIGURES}
-    return {title: [value for value in values if value is not None] for title, values in found.items() if None not in values}
+    found = {title: [figure(one, path) for one in entries] for title, path in _FIGURES}
+    # Of a figure with an interval, the figure.
+    return {
+        title: [value[0] if isinstance(value, list) else value for value in values]
+        for title, values in found.items()
+        if None not in values
+    }
 
 
 def seeds_table(figures: dict[str, list[float]]) -> Table:
@@ -43,11 +47,3 @@ def seeds_table(figures: dict[str, list[float]]) -> Table:
     ]
     count = max(map(len, figures.values()))
     return f"The {OURS} over {count} seeds", ["", "mean", "standard deviation", "smallest", "largest"], rows
-
-
-def _value(entry: Any, path: tuple[str, ...]) -> float | None:
-    for key in path:
-        entry = entry.get(key) if isinstance(entry, dict) else None
-    if isinstance(entry, list):
-        return float(entry[0])
-    return None if entry is None else float(entry)
