@@ -6,7 +6,8 @@ import msgspec
 class Architecture(msgspec.Struct, frozen=True):
     """A small Transformer of the Llama kind.
 
-    `item_width` and `category_width` are those of the tables. In training `dropout` acts on rows and in the trunk, and the share
+    `item_width` and `category_width` are those of the tables; `item_rows` is how many rows that of items has at most, which
+    more buckets share. In training `dropout` acts on rows and in the trunk, and the share
     `id_dropout` of the categories is hidden.
     """
 
@@ -15,6 +16,7 @@ class Architecture(msgspec.Struct, frozen=True):
     heads: int = 4
     feed_forward: int = 128
     item_width: int = 32
+    item_rows: int = 4096
     category_width: int = 16
     dropout: float = 0.1
     id_dropout: float = 0.2

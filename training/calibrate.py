@@ -26,13 +26,11 @@ _BAND_SLOPE_SPREAD, _BAND_SHIFT_SPREAD = 0.05, 0.05
 _CROSSED_SLOPE_SPREAD = 0.5
 _BATCH_EVENTS = 2048
 _MAX_STEPS = 60
-#: Events whose next item is looked at: one slope needs no more, and each costs a logit for every item bucket.
-_MOST_ITEMS = 4000
 _SESSION = HORIZONS.index("session")
 
 
 class _Collected(NamedTuple):
-    """Logits, calibrated so far, and labels of all events: [N, ...]; next item only where it is known.
+    """Logits, calibrated so far, and labels of all events: [N, ...].
 
     After a purchase whether one follows in the session is not known: such events, mostly an easy no, would outweigh those that
     are to be foreseen.
@@ -46,8 +44,6 @@ class _Collected(NamedTuple):
     link_label: Tensor
     churn_label: Tensor
     type_label: Tensor
-    next_item: Tensor
-    item_label: Tensor
 
 
 class _Means(NamedTuple):
@@ -68,7 +64,6 @@ class _Correction(NamedTuple):
     churn_shift: Tensor
     type_slope: Tensor
     type_shift: Tensor
-    item_slope: Tensor
     band_link_slope: Tensor
     band_link_shift: Tensor
     band_churn_slope: Tensor
@@ -101,7 +96,7 @@ def _fitted(
     if not parts:
         return before
     with torch.no_grad():
-        collected = [_collect(model.eval(), before, examples, _MOST_ITEMS // len(parts)) for model, examples in parts]
+        collected = [_collect(model.eval(), before, examples) for model, examples in parts]
         data = _Collected(*(torch.cat(column) for column in zip(*collected, strict=True)))
         ahead = data.band != BOUGHT
         means = _Means(data.link[ahead if ahead.any() else ~ahead].mean(0), data.churn.mean(), data.next_type.mean(0))
@@ -115,7 +110,6 @@ def _fitted(
         churn_shift=torch.zeros(()),
         type_slope=torch.ones(()),
         type_shift=torch.zeros_like(before.type_bias),
-        item_slope=torch.ones(()),
         band_link_slope=torch.zeros(BANDS, *shape),
         band_link_shift=torch.zeros(BANDS, *shape),
         band_churn_slope=torch.zeros(BANDS),
@@ -173,7 +167,7 @@ def follow_level(model: IntentModel, calibration: Calibration, examples: Example
     if not len(examples):
         return calibration
     with torch.no_grad():
-        data = _collect(model.eval(), calibration, examples, 0)
+        data = _collect(model.eval(), calibration, examples)
     p = torch.sigmoid(data.link[..., _SESSION]).double().numpy()  # [N, 2]
     label = data.link_label[..., _SESSION].numpy()
     session, started_ms = _sessions_of(examples, data.row.numpy())
@@ -197,7 +191,7 @@ def _sessions_of(examples: Examples, rows: np.ndarray) -> tuple[np.ndarray, np.n
     return np.repeat(examples.session, lengths)[at], np.repeat(examples.started_ms, lengths)[at]
 
 
-def _collect(model: IntentModel, before: Calibration, examples: Examples, most_items: int) -> _Collected:
+def _collect(model: IntentModel, before: Calibration, examples: Examples) -> _Collected:
     parts: list[list[Tensor]] = []
     for batch in examples.batches(_BATCH_EVENTS, np.random.default_rng(0)):
         rows = torch.from_numpy(batch.predict)
@@ -207,11 +201,7 @@ def _collect(model: IntentModel, before: Calibration, examples: Examples, most_i
         link, churn, next_type = before.apply_to(heads, band)
         labels = [torch.from_numpy(array)[rows] for array in (batch.row, batch.link, batch.churn, batch.next_type)]
         labels[1][band == BOUGHT, :, _SESSION] = UNKNOWN
-        item = torch.from_numpy(batch.next_item)[rows]
-        known = torch.nonzero(item != UNKNOWN)[:most_items, 0]
-        most_items -= len(known)
-        next_item = model.item_logits(heads.next_item[known]) * before.item_scale
-        parts.append([link, churn, next_type, band, *labels, next_item, item[known]])
+        parts.append([link, churn, next_type, band, *labels])
     return _Collected(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
@@ -226,10 +216,7 @@ def _next_loss(c: _Correction, means: _Means, data: _Collected) -> Tensor:
     churn = (data.churn - means.churn) * churn_slope + means.churn + churn_shift
     types = (data.next_type - means.next_type) * c.type_slope + means.next_type + c.type_shift
     total = masked_bce(churn, data.churn_label).sum()
-    total = total + F.cross_entropy(types, data.type_label, ignore_index=UNKNOWN, reduction="sum")
-    if len(data.item_label):
-        total = total + F.cross_entropy(data.next_item * c.item_slope, data.item_label, reduction="sum")
-    return total
+    return total + F.cross_entropy(types, data.type_label, ignore_index=UNKNOWN, reduction="sum")
 
 
 def _penalty(c: _Correction, slope_spread: float) -> Tensor:
@@ -255,5 +242,4 @@ def _combined(before: Calibration, c: _Correction, means: _Means) -> Calibration
     after.churn_bias.copy_((before.churn_bias - means.churn) * churn_slope + means.churn + churn_shift)
     after.type_scale.copy_(before.type_scale * c.type_slope)
     after.type_bias.copy_((before.type_bias - means.next_type) * c.type_slope + means.next_type + c.type_shift)
-    after.item_scale.copy_(before.item_scale * c.item_slope)
     return after

@@ -9,8 +9,8 @@ from training.examples import Examples
 from training.history import Ints
 from training.labels import UNKNOWN
 
-#: Items that can be named: the most frequent ones of the training data. Each costs time with every score.
-MAX_CANDIDATES = 4_000
+#: Items that can be named: the most frequent ones of the training data. Each takes some 270 bytes of a version.
+MAX_CANDIDATES = 2**17
 
 
 @dataclass(frozen=True)
@@ -36,3 +36,8 @@ class Candidates:
         # The last entry stands for "no item".
         of_item = np.array([*(number.get(name, UNKNOWN) for name in examples.items), UNKNOWN], np.int64)
         return np.asarray(of_item[examples.item])
+
+    def next_numbers_of(self, examples: Examples) -> Ints:
+        """The same of the item that follows each row; UNKNOWN also where it is not known which does."""
+        follows = np.append(self.numbers_of(examples)[1:], UNKNOWN)
+        return np.where(examples.labels.next_item != UNKNOWN, follows, UNKNOWN)

@@ -12,7 +12,9 @@ from training.examples import Examples
 from training.history import Ints
 from training.labels import UNKNOWN, Bools
 from training.metrics.binary import figures, log_losses
+from training.metrics.ranking import ranks_of
 from training.serving import ServingModel, bands_of, cumulative
+from training.signature import TOP_ITEMS
 from training.train import tensors
 from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS
 from worker.contract.features import CODES, TYPE_CODE
@@ -27,7 +29,7 @@ class Predictions:
     """What a model says of the N predicted events of some examples, in the order of their rows.
 
     row, session, position [N] · within [N, 2, 5] · churn [N] · next_type [N, 8]
-    next_type_loss, next_item_loss [N] in nats, NaN where not known
+    next_type_loss [N] in nats, NaN where not known
     named [N, K]: the likeliest next items, best first, as indices into the model's candidates; -1 fills up
     """
 
@@ -37,7 +39,6 @@ class Predictions:
     within: Doubles
     churn: Doubles
     next_type_loss: Doubles
-    next_item_loss: Doubles
     next_type: Doubles
     named: Ints
 
@@ -58,15 +59,17 @@ class Judged(NamedTuple):
 
 def evaluate(model: ServingModel, examples: Examples) -> dict[str, Any]:
     """Figures of every head and horizon, ready for a manifest."""
-    predictions = predict(model, examples)
+    predictions = predict(model, examples, TOP_ITEMS)
     figures: dict[str, Any] = {"events": len(predictions.row), "sessions": examples.sessions}
     for head in HAZARD_HEADS:
         judged = {horizon: judge(predictions, examples, head, horizon) for horizon in HORIZONS}
         figures[head] = {horizon: summary(one) for horizon, one in judged.items() if len(one.label)}
     figures["churn"] = summary(judge(predictions, examples, "churn"))
-    for name, loss in (("next_type", predictions.next_type_loss), ("next_item", predictions.next_item_loss)):
-        known = loss[~np.isnan(loss)]
-        figures[name] = {"events": len(known), "log_loss": float(known.mean()) if len(known) else None}
+    loss = predictions.next_type_loss[~np.isnan(predictions.next_type_loss)]
+    figures["next_type"] = {"events": len(loss), "log_loss": float(loss.mean()) if len(loss) else None}
+    known = examples.labels.next_item[predictions.row] != UNKNOWN
+    found = ranks_of(predictions.named, model.candidates.next_numbers_of(examples)[predictions.row])[known] > 0
+    figures["next_item"] = {"events": len(found), f"recall@{TOP_ITEMS}": float(found.mean()) if len(found) else None}
     return figures
 
 
@@ -80,29 +83,24 @@ def predict(model: ServingModel, examples: Examples, listed: int = 0) -> Predict
         inputs = tensors(batch.inputs)
         heads = model.network(*inputs)
         link, churn, types = model.calibration.apply_to(heads, bands_of(*inputs))
-        target, item = torch.from_numpy(batch.next_type)[rows], torch.from_numpy(batch.next_item)[rows]
-        query = heads.next_item[rows]
-        items = model.network.item_logits(query) * model.calibration.item_scale
+        target = torch.from_numpy(batch.next_type)[rows]
         parts.append(
             (
                 batch.row[batch.predict],
                 cumulative(link[rows]).double().numpy(),
                 torch.sigmoid(churn[rows]).double().numpy(),
                 _class_losses(types[rows], target),
-                _class_losses(items, item),
                 torch.softmax(types[rows], dim=-1).double().numpy(),
-                _named(model, inputs[0], torch.nonzero(rows), query, listed),
+                _named(model, inputs[0], torch.nonzero(rows), listed),
             )
         )
     if not parts:
         return _no_predictions(listed)
-    row, within, churned, type_loss, item_loss, types_p, named = (np.concatenate(column) for column in zip(*parts, strict=True))
+    row, within, churned, type_loss, types_p, named = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(row)
     row = row[order]
     session, position = _places(examples, row)
-    return Predictions(
-        row, session, position, within[order], churned[order], type_loss[order], item_loss[order], types_p[order], named[order]
-    )
+    return Predictions(row, session, position, within[order], churned[order], type_loss[order], types_p[order], named[order])
 
 
 def judge(predictions: Predictions, examples: Examples, head: str, horizon: str = "session", *, early: bool = False) -> Judged:
@@ -152,14 +150,12 @@ def calibration_error(label: Ints, p: Doubles) -> float:
     return float(figures(label, p, np.ones((1, len(label))))["ece"][0])
 
 
-def _named(model: ServingModel, codes: torch.Tensor, rows: torch.Tensor, query: torch.Tensor, listed: int) -> Ints:
+def _named(model: ServingModel, codes: torch.Tensor, rows: torch.Tensor, listed: int) -> Ints:
     """[n, listed]: the likeliest candidates after the rows [n, 2] (session and place) of the codes."""
     if not listed:
-        return np.zeros((len(query), 0), np.int64)
-    p = model.items(codes, rows[:, 0], rows[:, 1], query)  # [n, candidates]
-    best, index = torch.topk(p, min(listed, p.shape[1]), dim=-1)
-    index = torch.where(best > 0, index, -1)  # beyond the candidates there are only impossible ones
-    return np.asarray(F.pad(index, (0, listed - index.shape[1]), value=-1).numpy(), np.int64)
+        return np.zeros((len(rows), 0), np.int64)
+    index, _ = model.items(codes, rows[:, 0], rows[:, 1], listed)
+    return np.where(index.numpy() < len(model.candidates.ids), index.numpy(), -1).astype(np.int64)
 
 
 def _class_losses(logits: torch.Tensor, target: torch.Tensor) -> Doubles:
@@ -191,4 +187,4 @@ def _no_predictions(listed: int) -> Predictions:
     none, empty = np.zeros(0, np.int64), np.zeros(0)
     within = np.zeros((0, len(HAZARD_HEADS), len(HORIZONS)))
     types = np.zeros((0, len(EVENT_TYPES)))
-    return Predictions(none, none, none, within, empty, empty, empty, types, np.zeros((0, listed), np.int64))
+    return Predictions(none, none, none, within, empty, empty, types, np.zeros((0, listed), np.int64))

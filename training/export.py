@@ -21,7 +21,7 @@ _ROWS = 19
 def export_onnx(model: ServingModel, path: Path) -> None:
     """Write the graph, weights included, to `path`."""
     graph = _traced(model)
-    _name_items(graph, [*model.candidates.ids, *[""] * (TOP_ITEMS - len(model.candidates.ids))])
+    _name_items(graph, [*model.candidates.ids, ""])
     _strip(graph)
     onnx.checker.check_model(graph)
     onnx.save_model(graph, path, save_as_external_data=False)

@@ -63,7 +63,7 @@ def fine_tune(
     calibrated = follow_level(network, calibrated, fresh.joined(calibration))
     candidates = model.candidates.merged(fresh.items)
     counted = added(model.next_items.counts(model.candidates, candidates), count(fresh, candidates))
-    return ServingModel(network, calibrated, candidates, model.next_items.fitted_to(counted)).eval()
+    return ServingModel(network, calibrated, candidates, model.next_items.fitted_to(counted, candidates)).eval()
 
 
 def _freeze(network: IntentModel, layers: int) -> None:

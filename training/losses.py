@@ -13,7 +13,7 @@ from training.model import Heads, IntentModel
 from worker.contract.events import HAZARD_HEADS, HORIZONS
 from worker.contract.features import CODES, TYPE_CODE
 
-#: Next items looked at in a batch: each costs a logit for every item bucket.
+#: Next items looked at in a batch: each costs a logit for every row of the item table.
 _MOST_ITEMS = 96
 
 _SESSION = HORIZONS.index("session")
@@ -52,7 +52,7 @@ def loss_of(model: IntentModel, heads: Heads, batch: Batch, weights: LossWeights
         share = int(known.sum()) / events
         at = at[:: -(-len(at) // _MOST_ITEMS)]
         logits = model.item_logits(heads.next_item.flatten(0, 1)[torch.from_numpy(at)])
-        target = torch.from_numpy(batch.next_item.reshape(-1)[at])
+        target = model.item_rows(torch.from_numpy(batch.next_item.reshape(-1)[at]))
         total = total + weights.next_item * share * F.cross_entropy(logits, target)
     return total
 

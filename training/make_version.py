@@ -126,6 +126,7 @@ def learn(
     networks that each leave out a part calibrate.
     """
     candidates = Candidates.most_frequent(examples.items)
+    unmixed = NextItems(examples.spec.category_buckets)
 
     def trained(on: Examples, name: str = "network") -> IntentModel:
         checkpoint = run.checkpoint(name, on, seed, architecture or Architecture(), recipe or Recipe()) if run else None
@@ -133,7 +134,8 @@ def learn(
 
     if examples.sessions < _FEW_SESSIONS:
         network = trained(examples)
-        model = ServingModel(network, follow_level(network, Calibration(), examples), candidates).eval()
+        next_items = unmixed.fitted_to(count(examples, candidates), candidates)
+        model = ServingModel(network, follow_level(network, Calibration(), examples), candidates, next_items).eval()
         return Learned(model, count_categories(examples), {})
     if examples.sessions <= _CROSSED_SESSIONS:
         part = examples.session % _PARTS
@@ -146,10 +148,10 @@ def learn(
         earlier, later = examples.split(TRAINED_SHARE)
         network = judge = trained(earlier)
         calibration = calibrate(network, later, level=False)
-    raw = ServingModel(judge, Calibration(), candidates)
-    held_out = HeldOut(left_out, later, raw, ServingModel(judge, calibration, candidates))
-    mixed = mix(ServingModel(judge, calibration, candidates, NextItems().fitted_to(count(earlier, candidates))), later)
-    next_items = mixed.fitted_to(count(examples, candidates))
+    mixed = mix(unmixed.fitted_to(count(earlier, candidates), candidates), candidates, later)
+    raw = ServingModel(judge, Calibration(), candidates, mixed)
+    held_out = HeldOut(left_out, later, raw, ServingModel(judge, calibration, candidates, mixed))
+    next_items = mixed.fitted_to(count(examples, candidates), candidates)
     model = ServingModel(network, follow_level(network, calibration, examples), candidates, next_items).eval()
     next_categories = mixed_categories(earlier, later, examples)
     return Learned(model, next_categories, {"held_out": {"what": left_out, **evaluate(raw, later)}}, held_out)

@@ -43,7 +43,8 @@ class IntentModel(nn.Module):
     Causal, so padding on the right never touches what comes before it.
 
     Which item it is stays out of the trunk: with a few thousand sessions the trunk would learn single items by heart. What
-    items, categories and brands are like reaches it as counts; the item itself only says which item comes next.
+    items, categories and brands are like reaches it as counts. Which item comes next it is only asked in training, where that
+    teaches the trunk what sessions are like; served is what `NextItems` counted.
     """
 
     def __init__(self, spec: FeatureSpec, architecture: Architecture) -> None:
@@ -53,7 +54,7 @@ class IntentModel(nn.Module):
         self.features = RowFeatures(spec)
         self.types = nn.Embedding(len(EVENT_TYPES) + 1, width)
         self.categories = nn.Embedding(spec.category_buckets, narrow)
-        self.items = nn.Embedding(spec.item_buckets, architecture.item_width)
+        self.items = nn.Embedding(min(spec.item_buckets, architecture.item_rows), architecture.item_width)
         self.numbers_in = nn.Linear(FEATURES, width)
         self.category_in = nn.Linear(narrow, width, bias=False)
         self.dropout = nn.Dropout(architecture.dropout)
@@ -66,7 +67,7 @@ class IntentModel(nn.Module):
         self.next_type = nn.Linear(width, len(EVENT_TYPES))
         self.next_item = nn.Linear(width, architecture.item_width, bias=False)
         self.item_link = nn.Linear(architecture.item_width + narrow, architecture.item_width, bias=False)
-        self.item_bias = nn.Parameter(torch.zeros(spec.item_buckets))
+        self.item_bias = nn.Parameter(torch.zeros(self.items.num_embeddings))
         # How sessions go on at each place: the baseline hazard of discrete time.
         self.churn_at = nn.Embedding(PLACES, 1)
         self.next_type_at = nn.Embedding(PLACES, len(EVENT_TYPES))
@@ -98,7 +99,7 @@ class IntentModel(nn.Module):
 
     def _heads(self, codes: Tensor, place: Tensor, features: Tensor, category: Tensor, hidden: Tensor) -> Heads:
         link, churn, next_type = self.wide(wide_inputs(codes, features)).split([_LINKS, 1, len(EVENT_TYPES)], dim=-1)
-        here = torch.cat([self.items(codes[..., _ITEM]), category], dim=-1)
+        here = torch.cat([self.items(self.item_rows(codes[..., _ITEM])), category], dim=-1)
         return Heads(
             link=(self.link(hidden) + link).unflatten(-1, (len(HAZARD_HEADS), len(HORIZONS))),
             churn=(self.churn(hidden) + self.churn_at(place) + churn)[..., 0],
@@ -106,8 +107,12 @@ class IntentModel(nn.Module):
             next_item=self.next_item(hidden) + self.item_link(here),
         )
 
+    def item_rows(self, item: Tensor) -> Tensor:
+        """The rows of the item table of these buckets, 0 for 0."""
+        return torch.where(item > 0, (item - 1) % (self.items.num_embeddings - 1) + 1, item)
+
     def item_logits(self, query: Tensor) -> Tensor:
-        """[..., item_width] -> [..., item_buckets]; bucket 0, "no item", never comes next."""
+        """[..., item_width] -> [..., item rows]; row 0, "no item", never comes next."""
         return query @ self.items.weight.T + self.item_bias
 
     def _forgetful(self, ids: Tensor) -> Tensor:

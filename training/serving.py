@@ -1,6 +1,5 @@
 """The network as it is served: newest row only, calibrated, probabilities instead of logits. What is exported to ONNX."""
 
-from collections import Counter
 from typing import NamedTuple
 
 import torch
@@ -11,7 +10,7 @@ from training.model import Heads, IntentModel
 from training.next_items import NextItems
 from training.signature import TOP_ITEMS
 from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS
-from worker.contract.features import CODES, NUMBERS, TYPE_CODE, FeatureSpec, bucket
+from worker.contract.features import CODES, NUMBERS, TYPE_CODE
 
 #: Last position of each prefix band but the open one; each has corrections of its own.
 BAND_ENDS = (1.0, 2.0, 4.0, 8.0)
@@ -26,7 +25,7 @@ _POSITION, _TYPE = NUMBERS.index("position"), CODES.index("type")
 class Probabilities(NamedTuple):
     """purchase [B, 5] · cart [B, 5] · churn [B, 1] · next_type [B, 8] · next_item_index [B, 10] · next_item_p [B, 10]
 
-    Purchase and cart rise along HORIZONS. An index points into `Candidates`; beyond their number p is 0.
+    Purchase and cart rise along HORIZONS. An index points into `Candidates`; it is their number where no more are likely.
     """
 
     purchase: Tensor
@@ -38,7 +37,7 @@ class Probabilities(NamedTuple):
 
 
 class Calibration(nn.Module):
-    """An affine map of each link and churn logit by prefix band, scale and bias for the next type, a scale for the next item."""
+    """An affine map of each link and churn logit by prefix band, scale and bias for the next type."""
 
     link_scale: Tensor
     link_bias: Tensor
@@ -46,7 +45,6 @@ class Calibration(nn.Module):
     churn_bias: Tensor
     type_scale: Tensor
     type_bias: Tensor
-    item_scale: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +55,6 @@ class Calibration(nn.Module):
         self.register_buffer("churn_bias", torch.zeros(BANDS))
         self.register_buffer("type_scale", torch.ones(()))
         self.register_buffer("type_bias", torch.zeros(len(EVENT_TYPES)))
-        self.register_buffer("item_scale", torch.ones(()))
 
     def apply_to(self, heads: Heads, band: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`band` int [...], see `bands_of`. Calibrated logits: link [..., 2, 5], churn [...], next_type [..., 8]."""
@@ -71,18 +68,13 @@ class Calibration(nn.Module):
 class ServingModel(nn.Module):
     """codes int32 [B, T, 6], numbers float32 [B, T, 18], length int32 [B, 1] -> `Probabilities` after the newest row."""
 
-    item_bucket: Tensor
-    item_share: Tensor
-
     def __init__(
         self, network: IntentModel, calibration: Calibration, candidates: Candidates, next_items: NextItems | None = None
     ) -> None:
+        """Without `next_items` none is named."""
         super().__init__()
         self.network, self.calibration, self.candidates = network, calibration, candidates
-        self.next_items = next_items or NextItems()
-        buckets, shares = _shares(candidates, network.spec)
-        self.register_buffer("item_bucket", buckets, persistent=False)
-        self.register_buffer("item_share", shares, persistent=False)
+        self.next_items = next_items or NextItems(network.spec.category_buckets)
 
     def forward(self, codes: Tensor, numbers: Tensor, length: Tensor) -> Probabilities:
         last = (length[:, 0] - 1).long()
@@ -90,28 +82,20 @@ class ServingModel(nn.Module):
         newest = self.network.newest(codes, numbers, last)
         link, churn, types = self.calibration.apply_to(newest, bands_of(codes, numbers)[session, last])
         within = cumulative(link)  # [B, 2, 5]
-        best, index = torch.topk(self.items(codes, session, last, newest.next_item), TOP_ITEMS, dim=-1)
+        index, p = self.items(codes, session, last, TOP_ITEMS)
         return Probabilities(
             purchase=within[:, 0],
             cart=within[:, 1],
             churn=torch.sigmoid(churn).unsqueeze(-1),
             next_type=torch.softmax(types, dim=-1),
             next_item_index=index,
-            next_item_p=best.clamp(max=1.0),
+            next_item_p=p.clamp(max=1.0),
         )
 
-    def items(self, codes: Tensor, session: Tensor, at: Tensor, query: Tensor) -> Tensor:
-        """Probabilities [n, candidates] of the item that follows row `at` int [n] of each `session` int [n] of codes [B, T, 6].
-
-        `query` [n, item_width] is what the network says there.
-        """
-        p: Tensor = self.next_items(codes, session, at, self.by_network(query))
-        return p
-
-    def by_network(self, query: Tensor) -> Tensor:
-        """[n, item_width] -> [n, candidates]: a bucket's probability goes to its candidates by their shares of its events."""
-        buckets = torch.softmax(self.network.item_logits(query) * self.calibration.item_scale, dim=-1)
-        return buckets[:, self.item_bucket] * self.item_share
+    def items(self, codes: Tensor, session: Tensor, at: Tensor, listed: int) -> tuple[Tensor, Tensor]:
+        """What `NextItems` says, with the number of candidates in the place of those that are impossible."""
+        index, p = self.next_items(codes, session, at, listed)
+        return torch.where(p > 0, index, len(self.candidates.ids)), p
 
 
 def bands_of(codes: Tensor, numbers: Tensor) -> Tensor:
@@ -134,14 +118,3 @@ def cumulative(link_logits: Tensor) -> Tensor:
     for k in range(_SESSION + 1, len(HORIZONS)):
         within.append(within[-1] + (1.0 - within[-1]) * part[..., k])
     return torch.stack(within, dim=-1).clamp(max=1.0)
-
-
-def _shares(candidates: Candidates, spec: FeatureSpec) -> tuple[Tensor, Tensor]:
-    """Each candidate's bucket and its share of the bucket's events; padded to TOP_ITEMS with impossible ones."""
-    buckets = [bucket("item", name, spec.item_buckets) for name in candidates.ids]
-    totals: Counter[int] = Counter()
-    for number, count in zip(buckets, candidates.counts, strict=True):
-        totals[number] += count
-    shares = [count / totals[number] for number, count in zip(buckets, candidates.counts, strict=True)]
-    missing = max(TOP_ITEMS - len(buckets), 0)
-    return torch.tensor(buckets + [0] * missing, dtype=torch.int64), torch.tensor(shares + [0.0] * missing)

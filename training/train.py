@@ -200,7 +200,8 @@ def _start_at_priors(model: IntentModel, examples: Examples) -> None:
     model.churn_at.weight.copy_(at_place[:, 1:] - at_place[:, :1])
     model.next_type_at.weight.copy_(_log_shares(place, examples.labels.next_type[rows], len(EVENT_TYPES)))
     items = examples.labels.next_item[rows]
-    seen = np.bincount(items[items != UNKNOWN], minlength=model.spec.item_buckets) + 0.1
+    items = model.item_rows(torch.from_numpy(items[items != UNKNOWN])).numpy()
+    seen = np.bincount(items, minlength=len(model.item_bias)) + 0.1
     bias = torch.from_numpy(np.log(seen / seen.sum()))
     model.item_bias[1:] = bias[1:].to(model.item_bias.dtype)
 

@@ -19,7 +19,7 @@ from training.export import export_onnx
 from training.golden import golden_of
 from training.model import IntentModel
 from training.next_categories import NextCategories
-from training.next_items import NextItems
+from training.next_items import BACK, NextItems
 from training.serving import Calibration, ServingModel
 from worker.contract.session import SessionPolicy
 from worker.errors import ModelError
@@ -33,6 +33,7 @@ FILES = ("model.py", "model.onnx", "weights.safetensors", "fallback.json", "next
 _TEMPLATE = Path(__file__).with_name("triton_model.py")
 _CANDIDATES = "candidates"
 _WIDE = "network.wide.weight"
+_MIXED, _CATEGORY_ROW, _ITEM_SCALE = "next_items.weight", "next_items.category_row", "calibration.item_scale"
 _BY_PLACE = ("network.churn_at.weight", "network.next_type_at.weight")
 _NEXT_CATEGORIES = "next_categories.json"
 
@@ -88,8 +89,9 @@ class LoadedVersion:
             network = IntentModel(self.manifest.spec, self.architecture)
             named = Candidates(tuple(candidates["ids"]), tuple(candidates["counts"]))
             weights = safetensors.torch.load_file(path)
-            rows = len(weights["next_items.item"])
-            model = ServingModel(network, Calibration(), named, NextItems(rows))
+            rows, kept = weights["next_items.item"].shape
+            next_items = NextItems(self.manifest.spec.category_buckets, rows, kept, len(weights["next_items.row"]))
+            model = ServingModel(network, Calibration(), named, next_items)
             model.load_state_dict(_as_now(weights, model.state_dict()))
         except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
@@ -180,13 +182,19 @@ def check_new(out: Path) -> None:
 def _as_now(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights of an older version so that they say the same now.
 
-    The oldest have no levels by place, others none for visitors who came before, and no wide part of the next type.
+    The oldest have no levels by place, others none for visitors who came before, and no wide part of the next type. Which item
+    comes next they asked the network, too, which now is an empty list of the most frequent ones.
     """
     levels = {name: weights.get(name, wanted[name] * 0.0) for name in _BY_PLACE}
     levels = {name: torch.cat([level, level[:1].expand(len(wanted[name]) - len(level), -1)]) for name, level in levels.items()}
     wide = torch.zeros_like(wanted[_WIDE])
     wide[: len(weights[_WIDE])] = weights[_WIDE]
-    return {**weights, **levels, _WIDE: wide}
+    mixed = weights[_MIXED]
+    if weights.pop(_ITEM_SCALE, None) is not None:
+        weights[_CATEGORY_ROW] = wanted[_CATEGORY_ROW]
+        items, own, network = torch.split(mixed, [BACK, BACK, 1], dim=-1)
+        mixed = torch.cat([items, network * 0.0, network, own, network * 0.0], dim=-1)
+    return {**weights, **levels, _WIDE: wide, _MIXED: mixed}
 
 
 def _write_json(path: Path, document: Any, indent: int | None = None) -> None:

@@ -12,10 +12,9 @@ from worker.contract.features import FeatureSpec
 _CELL = struct.Struct("<fffq")
 CELL = np.dtype([("views", "<f4"), ("carts", "<f4"), ("purchases", "<f4"), ("updated_ms", "<i8")])
 assert CELL.itemsize == _CELL.size
-#: Cells that a changelog record holds whether they changed or not. The fewer, the smaller are records, and the more of them
-#: does compaction leave.
-BLOCK_CELLS = 16
-BLOCK_BYTES = BLOCK_CELLS * _CELL.size
+#: Blocks of cells, one of which a changelog record holds whether it changed or not: of the fewest cells each, and as many. The
+#: smaller, the smaller are records; the more, the more of them does compaction leave.
+_LEAST_CELLS, _MOST_BLOCKS = 16, 320
 _NUMBER = np.dtype("<u4")
 
 Counts = tuple[float, float, float]
@@ -45,9 +44,11 @@ class Counters:
         self._category_base = spec.item_buckets
         self._brand_base = spec.item_buckets + spec.category_buckets
         cells = self._brand_base + spec.brand_buckets
-        self.blocks = -(-cells // BLOCK_CELLS)
-        self._cells = bytearray(self.blocks * BLOCK_BYTES)
-        self._dirty = bytearray(self.blocks * BLOCK_CELLS)  # 1 for a cell that changed
+        self.block_cells = max(_LEAST_CELLS, -(-cells // _MOST_BLOCKS))
+        self.block_bytes = self.block_cells * _CELL.size
+        self.blocks = -(-cells // self.block_cells)
+        self._cells = bytearray(self.blocks * self.block_bytes)
+        self._dirty = bytearray(self.blocks * self.block_cells)  # 1 for a cell that changed
         self._turn = 0  # the block that is taken next
 
     @property
@@ -97,26 +98,26 @@ class Counters:
             return None
         marks[changed] = 0
         number, self._turn = self._turn, (self._turn + 1) % self.blocks
-        others = changed[changed // BLOCK_CELLS != number]
+        others = changed[changed // self.block_cells != number]
         return number, self.block(number) + others.astype(_NUMBER).tobytes() + cells[others].tobytes()
 
     def block(self, number: int) -> bytes:
         """One block's bytes."""
-        return bytes(self._cells[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES])
+        return bytes(self._cells[number * self.block_bytes : (number + 1) * self.block_bytes])
 
     def restore(self, number: int, taken: bytes) -> None:
         """Put back what `take_changed` gave, in the order that it did, or a block alone. Goes on with the block after it.
 
         Raises ValueError if it cannot be of this spec.
         """
-        count, rest = divmod(len(taken) - BLOCK_BYTES, _NUMBER.itemsize + CELL.itemsize)
+        count, rest = divmod(len(taken) - self.block_bytes, _NUMBER.itemsize + CELL.itemsize)
         if not 0 <= number < self.blocks or count < 0 or rest:
             raise ValueError(f"counter block {number} of {len(taken)} bytes does not fit the feature spec")
-        others = np.frombuffer(taken, _NUMBER, count, BLOCK_BYTES)
+        others = np.frombuffer(taken, _NUMBER, count, self.block_bytes)
         if count and others.max() >= len(self._dirty):
             raise ValueError(f"counter cell {others.max()} does not fit the feature spec")
-        self._cells[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES] = taken[:BLOCK_BYTES]
-        self.memory[0][others] = np.frombuffer(taken, CELL, count, BLOCK_BYTES + others.nbytes)
+        self._cells[number * self.block_bytes : (number + 1) * self.block_bytes] = taken[: self.block_bytes]
+        self.memory[0][others] = np.frombuffer(taken, CELL, count, self.block_bytes + others.nbytes)
         self._turn = (number + 1) % self.blocks
 
     def cells_of(self, codes: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:

@@ -63,7 +63,7 @@ class FeatureSpec(msgspec.Struct, frozen=True):
 
     version: int = 1
     window: int = 64
-    item_buckets: int = 4096
+    item_buckets: int = 2**16
     category_buckets: int = 512
     brand_buckets: int = 512
     half_life_s: float = 86_400.0

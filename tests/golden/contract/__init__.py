@@ -15,8 +15,8 @@ from worker.contract.session import SessionPolicy
 
 CLICKS = Path(__file__).parent / "clicks.jsonl"
 STEPS = Path(__file__).parent / "steps.jsonl"
-#: The default spec and policy, but for a window that fills.
-SPEC = FeatureSpec(window=6)
+#: The default spec and policy, but for a window that fills and as few buckets as there once were.
+SPEC = FeatureSpec(window=6, item_buckets=4096)
 POLICY = SessionPolicy()
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.logs import SPEC, START_MS, click, folded, logs
-from worker.contract.counters import _CELL, BLOCK_BYTES, BLOCK_CELLS, WEIGHTS, Counters, decayed
+from worker.contract.counters import _CELL, WEIGHTS, Counters, decayed
 from worker.contract.events import EVENT_TYPES, ClickEvent
 from worker.contract.features import FeatureSpec, event_codes
 
@@ -84,11 +84,10 @@ def test_take_changed_gives_each_change_once() -> None:
         assert taken is not None
         number, cells = taken
         assert number == turn % 5
-        assert cells[:BLOCK_BYTES] == counters.block(number)
-        others = [cell for cell in (29, 49, 51) if cell // BLOCK_CELLS != number]
-        assert cells[BLOCK_BYTES:] == struct.pack(f"<{len(others)}I", *others) + _CELL.pack(turn + 1, 0, 0, START_MS) * len(
-            others
-        )
+        assert cells[: counters.block_bytes] == counters.block(number)
+        others = [cell for cell in (29, 49, 51) if cell // counters.block_cells != number]
+        one = _CELL.pack(turn + 1, 0, 0, START_MS)
+        assert cells[counters.block_bytes :] == struct.pack(f"<{len(others)}I", *others) + one * len(others)
 
 
 @settings(max_examples=50)
@@ -103,8 +102,11 @@ def test_cells_put_back_give_the_same_counts(log: list[ClickEvent]) -> None:
     assert all(restored.block(number) == counters.block(number) for number in range(counters.blocks))
 
 
+_BLOCK_BYTES = Counters(SPEC).block_bytes
+
+
 @pytest.mark.parametrize(
-    ("number", "size"), [(-1, BLOCK_BYTES), (10**6, BLOCK_BYTES), (0, BLOCK_BYTES - 1), (0, 0), (0, BLOCK_BYTES + 23)]
+    ("number", "size"), [(-1, _BLOCK_BYTES), (10**6, _BLOCK_BYTES), (0, _BLOCK_BYTES - 1), (0, 0), (0, _BLOCK_BYTES + 23)]
 )
 def test_block_that_does_not_fit_is_refused(number: int, size: int) -> None:
     """A block of another spec must not be taken for one of this."""
@@ -116,11 +118,12 @@ def test_cell_that_does_not_fit_is_refused() -> None:
     """The same for a single cell, and nothing is taken over then."""
     counters = Counters(SPEC)
     with pytest.raises(ValueError, match="does not fit the feature spec"):
-        counters.restore(0, b"\x01" * BLOCK_BYTES + struct.pack("<I", BLOCK_CELLS) + bytes(20))
+        counters.restore(0, b"\x01" * _BLOCK_BYTES + struct.pack("<I", 10**6) + bytes(20))
     assert not any(counters.block(0))
 
 
 def test_memory_is_fixed_by_the_spec() -> None:
-    """As many cells as buckets, in whole blocks."""
-    cells = SPEC.item_buckets + SPEC.category_buckets + SPEC.brand_buckets
-    assert Counters(SPEC).blocks == -(-cells // BLOCK_CELLS)
+    """As many cells as buckets, in whole blocks: at most 320, so that a compacted changelog stays short."""
+    for items, blocks, cells in ((2, 1, 16), (4096, 257, 16), (2**16, 320, 205)):
+        counters = Counters(FeatureSpec(item_buckets=items, category_buckets=4, brand_buckets=4))
+        assert (counters.blocks, counters.block_cells) == (blocks, cells)

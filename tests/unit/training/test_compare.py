@@ -13,12 +13,13 @@ from tests.unit.training.shop import on_one_partition, random_log
 from training.architecture import Architecture
 from training.candidates import Candidates
 from training.compare import Judgement, compare_versions
-from training.evaluate import predict
+from training.evaluate import evaluate, predict
 from training.examples import examples_of
 from training.history import fold_log
 from training.labels import UNKNOWN
 from training.make_version import make_version
 from training.model import IntentModel
+from training.next_items import NextItems, count
 from training.read import EventFiles, logged, partition_of
 from training.score_file import score_file
 from training.serving import Calibration, ServingModel
@@ -27,7 +28,7 @@ from training.train import Recipe
 from training.version import LoadedVersion
 from worker.cli import app
 from worker.contract.codec import encode
-from worker.contract.features import FeatureSpec, bucket
+from worker.contract.features import FeatureSpec
 from worker.contract.session import SessionPolicy
 from worker.errors import ConfigurationError
 
@@ -165,24 +166,27 @@ def test_against_a_baseline_that_learns_from_the_same_file(folder: Path, version
         compare_versions(files, version, ("prevalence", learner("prevalence", 0)), Judgement(head="cart"))
 
 
-def test_listed_items_by_a_loop() -> None:
-    """The lists name the candidates by the probabilities that all of them get, bucket by bucket."""
+def test_listed_items_by_a_library() -> None:
+    """How often the first three hold what followed is what scikit-learn counts; a version's figures tell of its ten."""
     history = fold_log(on_one_partition(random_log(0)), SPEC, SessionPolicy())
     examples = examples_of(history)
-    network = IntentModel(SPEC, SMALL).eval()
-    model = ServingModel(network, Calibration(), Candidates.most_frequent(history.items)).eval()
-    said = predict(model, examples, 5)
-    assert said.named.shape == (len(said.row), 5)
+    candidates = Candidates.most_frequent(history.items)
+    lists = NextItems(SPEC.category_buckets).fitted_to(count(examples, candidates), candidates)
+    model = ServingModel(IntentModel(SPEC, SMALL).eval(), Calibration(), candidates, lists).eval()
+    said = predict(model, examples, 10)
+    assert said.named.shape == (len(said.row), 10)
     assert predict(model, examples).named.shape == (len(said.row), 0)
-    buckets = [bucket("item", name, SPEC.item_buckets) for name in model.candidates.ids]
-    known = examples.labels.next_item[said.row]
-    target = np.array([buckets.index(item) if item in buckets else -1 for item in known])
-    rows = known != UNKNOWN
-    scores = np.zeros((int(rows.sum()), len(buckets)))
-    for place in range(5):
-        scores[np.arange(len(scores)), said.named[rows, place]] = 5 - place
-    hits = (said.named[rows] == target[rows, None]).any(axis=1).mean()
-    assert hits == pytest.approx(top_k_accuracy_score(target[rows], scores, k=5, labels=np.arange(len(buckets))))
+    target = candidates.next_numbers_of(examples)[said.row]
+    rows = target != UNKNOWN
+    assert 0 < rows.sum() < len(rows)
+    assert [candidates.ids[k] for k in target[rows]] == [list(history.items)[examples.item[row + 1]] for row in said.row[rows]]
+    scores = np.zeros((int(rows.sum()), len(candidates.ids) + 1))
+    for place in range(3):
+        scores[np.arange(len(scores)), said.named[rows, place]] = 3 - place
+    expected = top_k_accuracy_score(target[rows], scores, k=3, labels=np.arange(scores.shape[1]))
+    assert (said.named[rows, :3] == target[rows, None]).any(axis=1).mean() == pytest.approx(expected)
+    among_ten = (said.named[rows] == target[rows, None]).any(axis=1).mean()
+    assert evaluate(model, examples)["next_item"] == {"events": int(rows.sum()), "recall@10": pytest.approx(among_ten)}
     np.testing.assert_allclose(said.next_type.sum(axis=1), 1, atol=1e-5)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 from training.architecture import Architecture
 from training.candidates import Candidates
@@ -13,10 +14,11 @@ from training.export import export_onnx
 from training.golden import sample_inputs
 from training.graph import Graph
 from training.model import IntentModel
+from training.next_items import Counts, NextItems
 from training.serving import BOUGHT, Calibration, ServingModel, bands_of, cumulative
 from training.train import tensors
 from training.version import LoadedVersion
-from worker.contract.features import CODES, NUMBERS, TYPE_CODE, FeatureSpec, ModelInputs, bucket
+from worker.contract.features import CODES, NUMBERS, TYPE_CODE, FeatureSpec, ModelInputs
 
 
 def test_links_make_probabilities_that_rise() -> None:
@@ -89,25 +91,19 @@ def test_candidates_are_the_most_frequent_items() -> None:
     assert Candidates(("x",), (4,)).merged(Counter({"y": 5, "x": 3})) == Candidates(("x", "y"), (7, 5))
 
 
-def test_items_of_one_bucket_share_its_probability(shipped: LoadedVersion) -> None:
-    """By how often each was seen; nothing is counted twice."""
+def test_places_that_no_item_fills_are_nobodys(shipped: LoadedVersion) -> None:
+    """They have no probability, and an index beyond the candidates, whose name in the graph is empty."""
     model = shipped.serving_model()
-    spec = model.network.spec
-    twins: dict[int, str] = {}
-    for k in range(10_000):
-        name = f"twin-{k}"
-        number = bucket("item", name, spec.item_buckets)
-        if number in twins:
-            break
-        twins[number] = name
-    pair = (twins[number], name)
-    inputs = sample_inputs(spec, 3, 1, 8)
-    both = ServingModel(model.network, model.calibration, Candidates(pair, (3, 1))).eval()
+    inputs = sample_inputs(model.network.spec, 3, 1, 8)
+    candidates = Candidates(("a", "b"), (3, 1))
+    nothing = Counts(*(sparse.csr_matrix((sources, 2)) for sources in (2**20, 2**20, model.network.spec.category_buckets)))
+    lists = NextItems(model.network.spec.category_buckets).fitted_to(nothing, candidates)
+    few = ServingModel(model.network, model.calibration, candidates, lists).eval()
     with torch.no_grad():
-        said = both(*tensors(inputs), torch.from_numpy(inputs.length))
-    assert said.next_item_index[0, :2].tolist() == [0, 1]
+        said = few(*tensors(inputs), torch.from_numpy(inputs.length))
+    assert said.next_item_index[0].tolist() == [0, 1] + [2] * 8
     assert float(said.next_item_p[0, 0] / said.next_item_p[0, 1]) == pytest.approx(3.0, rel=1e-4)
-    assert (said.next_item_p[0, 2:] == 0).all(), "there are no other candidates"
+    assert (said.next_item_p[0, 2:] == 0).all()
 
 
 def test_probabilities_are_of_the_newest_row(shipped: LoadedVersion) -> None:
