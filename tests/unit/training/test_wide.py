@@ -12,6 +12,7 @@ from training.examples import Batch, Examples, examples_of
 from training.history import fold_log
 from training.labels import UNKNOWN
 from training.model import PLACES, IntentModel, places_of, wide_inputs
+from training.next_items import BACK, NextItems
 from training.version import _as_now
 from training.wide import fit_wide
 from worker.contract.features import NUMBERS, FeatureSpec
@@ -103,8 +104,10 @@ def test_weights_of_an_older_version_say_the_same(age: str) -> None:
     """What it did not know is filled in so that it changes nothing."""
     torch.manual_seed(1)
     wanted = {f"network.{name}": tensor for name, tensor in IntentModel(SPEC, SMALL).state_dict().items()}
+    wanted |= {f"next_items.{name}": tensor for name, tensor in NextItems(SPEC.category_buckets).state_dict().items()}
     levels = ("network.churn_at.weight", "network.next_type_at.weight")
     older = {name: torch.randn_like(tensor) for name, tensor in wanted.items() if name in ("network.wide.weight", *levels)}
+    older["next_items.weight"] = torch.rand_like(wanted["next_items.weight"])
     older["network.wide.weight"] = older["network.wide.weight"][: CHURN + 1]
     for name in levels:
         older[name] = older[name][: PLACES - 1]
@@ -117,3 +120,21 @@ def test_weights_of_an_older_version_say_the_same(age: str) -> None:
     for name in levels:
         before = older.get(name, torch.zeros_like(wanted[name][: PLACES - 1]))
         assert torch.equal(now[name], torch.cat([before, before[:1]]))
+
+
+def test_an_older_version_that_asked_the_network_for_items_keeps_what_it_counted() -> None:
+    """The network's share goes to the most frequent items, of which it has no list; categories had none either."""
+    wanted = {f"next_items.{name}": tensor for name, tensor in NextItems(SPEC.category_buckets).state_dict().items()}
+    wanted |= {f"network.{name}": tensor for name, tensor in IntentModel(SPEC, SMALL).state_dict().items()}
+    before = torch.rand(BACK, 2 * BACK + 1)
+    older = {"next_items.weight": before.clone(), "calibration.item_scale": torch.ones(())}
+    older["network.wide.weight"] = wanted["network.wide.weight"]
+    now = _as_now(older, wanted)
+    weight = now["next_items.weight"]
+    assert weight.shape == wanted["next_items.weight"].shape
+    assert torch.equal(weight[:, :BACK], before[:, :BACK])
+    assert torch.equal(weight[:, BACK + 2 : -1], before[:, BACK:-1])
+    assert torch.equal(weight[:, BACK + 1], before[:, -1])
+    assert not weight[:, [BACK, -1]].any()
+    assert not now["next_items.category_row"].any()
+    assert "calibration.item_scale" not in now
