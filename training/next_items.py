@@ -173,19 +173,16 @@ def count(examples: Examples, candidates: Candidates) -> Counts:
     row = np.sort(examples.predicted)
     item, session = candidates.numbers_of(examples)[row], examples.session_of(row)
     slot = _slots(examples.rows[row])
-    parts = []
-    for apart in range(1, _APART + 1):
-        together = session[apart:] == session[:-apart]
-        for source, target, worth in (
-            (slot[:-apart], item[apart:], 1 / apart),
-            (slot[apart:], item[:-apart], _BACKWARDS / apart),
-        ):
-            parts.append((source[together], target[together], np.full(int(together.sum()), worth)))
-    source, target, worth = (np.concatenate(column) for column in zip(*parts, strict=True))
     width, once = len(candidates.ids), np.ones(len(row))
+    following = sparse.csr_matrix((_SLOTS, max(width, 1)))
+    for apart in range(1, _APART + 1):
+        together = np.flatnonzero(session[apart:] == session[:-apart])
+        ahead, worth = together + apart, np.ones(len(together))
+        following += _matrix(slot[together], item[ahead], worth / apart, _SLOTS, width)
+        following += _matrix(slot[ahead], item[together], worth * _BACKWARDS / apart, _SLOTS, width)
     category = examples.rows["codes"][row, _CATEGORY].astype(np.int64)
     return Counts(
-        _matrix(source, target, worth, _SLOTS, width),
+        following,
         _matrix(slot, item, once, _SLOTS, width),
         _matrix(np.where(category > 0, category, UNKNOWN), item, once, examples.spec.category_buckets, width),
     )
