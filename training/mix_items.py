@@ -27,11 +27,11 @@ def mix(lists: NextItems, candidates: Candidates, later: Examples) -> NextItems:
         codes, _ = tensors(batch.inputs)
         where = torch.from_numpy(session), torch.from_numpy(at)
         wanted = torch.from_numpy(target[session, at])
-        given, speaks = lists.of_target(codes, *where, wanted)
+        given, left, speaks = lists.of_target(codes, *where, wanted)
         any_item = torch.ones_like(given[:, :1])
         parts.append(
             (
-                torch.cat([given, any_item / len(candidates.ids)], dim=1).double().numpy(),
+                torch.cat([given + left / len(candidates.ids), any_item / len(candidates.ids)], dim=1).double().numpy(),
                 torch.cat([speaks, any_item], dim=1).double().numpy(),
                 np.minimum(at, BACK - 1),
             )

@@ -138,11 +138,21 @@ class NextItems(nn.Module):
             matrix(lists, self.category_row, len(self.category_row)),
         )
 
-    def of_target(self, codes: Tensor, session: Tensor, at: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """What each part but "any" gives the candidate `target` int [n], [n, 14], and whether it speaks, [n, 14]."""
+    def of_target(self, codes: Tensor, session: Tensor, at: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of every part but "any", [n, 14] each: what it gives the candidate `target` int [n], what it leaves to all alike,
+        and whether it speaks.
+
+        A list of what is frequent leaves nothing to all: that is what "any" is.
+        """
         lists = self._lists(codes, session, at)
         given = self.p[lists] * (self.item[lists] == target[:, None, None])  # [n, _LISTS, 32]
-        return torch.cat([given[..., :-_OWN].sum(-1), given[:, :BACK, -_OWN:].sum(-1)], dim=-1), self._speaks(lists)
+        left = 1.0 - self._by_part(self.p[lists])
+        left[:, BACK:_LISTS] = 0.0
+        return self._by_part(given), left, self._speaks(lists)
+
+    def _by_part(self, entries: Tensor) -> Tensor:
+        """[n, _LISTS, 32] -> [n, 14]: sums of the entries of each part but "any"."""
+        return torch.cat([entries[..., :-_OWN].sum(-1), entries[:, :BACK, -_OWN:].sum(-1)], dim=-1)
 
     def _lists(self, codes: Tensor, session: Tensor, at: Tensor) -> Tensor:
         """[n, _LISTS]: the lists that are asked, 0 where there is none, and last the most frequent items' own list 0."""

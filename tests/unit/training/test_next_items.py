@@ -8,6 +8,7 @@ from tests.logs import click
 from training.candidates import Candidates
 from training.examples import Examples, examples_of
 from training.history import fold_log
+from training.mix_items import mix
 from training.next_items import BACK, NextItems, added, count, likeliest_weights
 from training.read import LoggedEvent
 from training.train import tensors
@@ -96,11 +97,23 @@ def test_the_likeliest_are_found_among_many() -> None:
         weight = lists.weight[min(at, BACK - 1)]
         everything = {}
         for number, name in enumerate(candidates.ids):
-            given, speaks = lists.of_target(codes, *where, torch.tensor([number]))
+            given, left, speaks = lists.of_target(codes, *where, torch.tensor([number]))
             share = weight[:-1] * speaks[0]
+            assert ((left[0] >= 0) & (given[0] + left[0] < 1 + 1e-6)).all()
             everything[name] = float((given[0] * share).sum() / (share.sum() + weight[-1]))
         best = dict(sorted(everything.items(), key=lambda pair: -pair[1])[:10])
         assert _said(lists, shop, candidates, 7, at) == pytest.approx(best, rel=1e-5)
+
+
+def test_what_foresaw_later_sessions_counts() -> None:
+    """Where one item follows another that does, where each follows itself the item itself; never more than one in all."""
+    for words, best in ((["ab", "ac", "bc"] * 40, 0), (["aaa", "bbb", "ccc"] * 40, BACK + 2)):
+        shop = _shop(*words)
+        candidates = Candidates.most_frequent(shop.items)
+        mixed = mix(_lists(shop.select(np.arange(60)), candidates), candidates, shop.select(np.arange(60, 120)))
+        assert int(mixed.weight[0].argmax()) == best
+        torch.testing.assert_close(mixed.weight.sum(dim=1), torch.ones(BACK))
+        assert sum(_said(mixed, shop, candidates, 0, 0).values()) <= 1
 
 
 def test_counting_on_is_counting_all() -> None:
