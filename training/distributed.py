@@ -43,8 +43,9 @@ def add_up(model: nn.Module, loss: float) -> float:
         return loss
     moving = [p for p in model.parameters() if p.requires_grad]
     own = [torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in moving]
-    summed = torch.cat([*own, torch.tensor([loss])])
+    # Over gloo, which is for processors, whatever the network is on.
+    summed = torch.cat([*(gradient.cpu() for gradient in own), torch.tensor([loss])])
     dist.all_reduce(summed)
     for parameter, gradient in zip(moving, torch.split(summed[:-1], [p.numel() for p in moving]), strict=True):
-        parameter.grad = gradient.view_as(parameter).clone()
+        parameter.grad = gradient.view_as(parameter).to(parameter.device, copy=True)
     return float(summed[-1])

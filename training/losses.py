@@ -36,23 +36,26 @@ class LossWeights(NamedTuple):
 
 def loss_of(model: IntentModel, heads: Heads, batch: Batch, weights: LossWeights, expected: Tensor | None = None) -> Tensor:
     """The weighted sum of the heads' mean log-losses over the batch's events; a label that is not known adds nothing."""
+
+    def there(array: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+        return torch.from_numpy(array).to(heads.link.device)
+
     events = max(int(batch.predict.sum()), 1)
-    link = masked_bce(heads.link, torch.from_numpy(batch.link))  # [B, T, 2, 5]
+    link = masked_bce(heads.link, there(batch.link))  # [B, T, 2, 5]
     if expected is not None:
         link = torch.cat([link[..., :_SESSION], _soft(heads.link, expected), link[..., _SESSION + 1 :]], dim=-1)
     link = link.sum(dim=(0, 1, 3)) / events  # [2]
-    churn = masked_bce(heads.churn, torch.from_numpy(batch.churn)).sum() / events
+    churn = masked_bce(heads.churn, there(batch.churn)).sum() / events
     total = weights.purchase * link[0] + weights.cart * link[1] + weights.churn * churn
-    next_type = torch.from_numpy(batch.next_type)
-    if bool((next_type != UNKNOWN).any()):
-        total = total + weights.next_type * _class_loss(heads.next_type, next_type) / events
+    if (batch.next_type != UNKNOWN).any():
+        total = total + weights.next_type * _class_loss(heads.next_type, there(batch.next_type)) / events
     known = batch.next_item != UNKNOWN
     if known.any():
         at = np.nonzero(known.reshape(-1))[0]
         share = int(known.sum()) / events
         at = at[:: -(-len(at) // _MOST_ITEMS)]
-        logits = model.item_logits(heads.next_item.flatten(0, 1)[torch.from_numpy(at)])
-        target = model.item_rows(torch.from_numpy(batch.next_item.reshape(-1)[at]))
+        logits = model.item_logits(heads.next_item.flatten(0, 1)[there(at)])
+        target = model.item_rows(there(batch.next_item.reshape(-1)[at]))
         total = total + weights.next_item * share * F.cross_entropy(logits, target)
     return total
 
@@ -73,11 +76,11 @@ def session_targets(link: Tensor, batch: Batch, trace: float) -> Tensor:
     is mostly luck; what comes next and how such rows mostly go on is seen far more often.
     """
     value = torch.sigmoid(link[..., _SESSION])  # [B, T, 2]
-    label = torch.from_numpy(batch.link[..., _SESSION]).to(value.dtype)
+    label = torch.from_numpy(batch.link[..., _SESSION]).to(value)
     label = torch.where(label == UNKNOWN, torch.full_like(label, torch.nan), label)
-    types = torch.from_numpy(batch.inputs.codes[..., _TYPE])
-    length = torch.from_numpy(batch.inputs.length[:, 0])
-    wanted = torch.tensor([TYPE_CODE[head] for head in HAZARD_HEADS])
+    types = torch.from_numpy(batch.inputs.codes[..., _TYPE]).to(value.device)
+    length = torch.from_numpy(batch.inputs.length[:, 0]).to(value.device)
+    wanted = torch.tensor([TYPE_CODE[head] for head in HAZARD_HEADS], device=value.device)
     steps = label.shape[1]
     out = [label[:, steps - 1]]
     for t in reversed(range(steps - 1)):

@@ -78,7 +78,10 @@ class IntentModel(nn.Module):
     def forward(self, codes: Tensor, numbers: Tensor, fold: Tensor | None = None) -> Heads:
         from training.trunk import after_each
 
-        features, category, embedded = self._rows(codes, numbers, fold)
+        # What goes in is as exact as where it is served: beliefs are products of many small numbers.
+        with torch.autocast(codes.device.type, enabled=False):
+            features = self.features(codes, numbers, fold)
+        category, embedded = self._rows(codes, features)
         hidden = self.dropout(after_each(self.trunk, self.dropout(embedded)))  # [B, T, width]
         return self._heads(codes, places_of(numbers), features, category, hidden)
 
@@ -87,15 +90,15 @@ class IntentModel(nn.Module):
         from training.trunk import after_newest
 
         at = torch.arange(codes.shape[0], device=codes.device), last
-        features, category, embedded = self._rows(codes, numbers, None)
+        features = self.features(codes, numbers)
+        category, embedded = self._rows(codes, features)
         hidden = after_newest(self.trunk, embedded, last)
         return self._heads(codes[at], places_of(numbers[at]), features[at], category[at], hidden)
 
-    def _rows(self, codes: Tensor, numbers: Tensor, fold: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Features [B, T, FEATURES], embedded category [B, T, category_width], what goes into the trunk [B, T, width]."""
-        features = self.features(codes, numbers, fold)
+    def _rows(self, codes: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Embedded category [B, T, category_width], what goes into the trunk [B, T, width]."""
         category = self.categories(self._forgetful(codes[..., _CATEGORY]))
-        return features, category, self.types(codes[..., _TYPE]) + self.category_in(category) + self.numbers_in(features)
+        return category, self.types(codes[..., _TYPE]) + self.category_in(category) + self.numbers_in(features)
 
     def _heads(self, codes: Tensor, place: Tensor, features: Tensor, category: Tensor, hidden: Tensor) -> Heads:
         link, churn, next_type = self.wide(wide_inputs(codes, features)).split([_LINKS, 1, len(EVENT_TYPES)], dim=-1)
@@ -119,7 +122,7 @@ class IntentModel(nn.Module):
         """In training some ids are taken for missing, so that no score leans on an id alone."""
         if not self.training:
             return ids
-        return torch.where(torch.rand(ids.shape) < self.architecture.id_dropout, torch.zeros_like(ids), ids)
+        return torch.where(torch.rand(ids.shape, device=ids.device) < self.architecture.id_dropout, torch.zeros_like(ids), ids)
 
     def _start(self) -> None:
         """Start values: heads and the wide part at 0, so that a head without positives stays at its prior."""

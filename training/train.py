@@ -11,11 +11,12 @@ from torch.nn import functional as F
 
 from training.architecture import Architecture
 from training.checkpoint import Checkpoint, Training
+from training.device import Device, Network, best_device
 from training.distributed import add_up
 from training.examples import Examples
 from training.labels import UNKNOWN
 from training.losses import LossWeights, loss_of, session_targets
-from training.model import PLACES, IntentModel, places_of
+from training.model import PLACES, Heads, IntentModel, places_of
 from training.sampler import Sampler
 from training.wide import fit_wide
 from worker.contract.events import EVENT_TYPES
@@ -63,10 +64,11 @@ def train(
     recipe: Recipe | None = None,
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
+    device: Device | None = None,
 ) -> IntentModel:
     """A network fitted to the examples, in evaluation mode. `progress(step, steps, loss)` is called after each step.
 
-    With a `checkpoint` it goes on from there; the result is the same to the bit.
+    With a `checkpoint` it goes on from there; the result is the same to the bit. `device`: see `optimise`.
     """
     recipe = recipe or Recipe()
     reproducible(seed)
@@ -83,7 +85,9 @@ def train(
     steps = max(round(recipe.epochs * len(examples.predicted) / recipe.batch_events), recipe.min_steps)
     steps = min(steps, max(recipe.max_steps, recipe.min_steps))
     sizes = [recipe.batch_events]
-    optimise(model, [examples], sizes, steps=steps, recipe=recipe, seed=seed, progress=progress, checkpoint=checkpoint)
+    optimise(
+        model, [examples], sizes, steps=steps, recipe=recipe, seed=seed, progress=progress, checkpoint=checkpoint, device=device
+    )
     return model
 
 
@@ -97,26 +101,32 @@ def optimise(
     seed: int,
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
+    device: Device | None = None,
 ) -> None:
     """`steps` steps of AdamW in place; each step takes about `sizes[i]` events of `sources[i]` and adds up their losses by size.
 
-    Only parameters that ask for gradients move. Leaves the network in evaluation mode.
+    Only parameters that ask for gradients move. The steps are made on the `device`, by default the best there is; before and
+    after them the network is in the processor's memory. Leaves it in evaluation mode.
     """
+    device = device or best_device()
+    model.to(device.where)
     training = _begin(model, Sampler(sources, sizes, seed), steps, recipe)
     if checkpoint is not None and checkpoint.found():
         checkpoint.restore(training)
     elif checkpoint is not None:
         checkpoint.write(training)
     model.train()
-    for step in range(len(training.losses) + 1, steps + 1):
-        training.losses.append(_step(training, recipe))
-        _follow(training.average, model, min(recipe.average, step / (9 + step)))
-        if checkpoint is not None and checkpoint.due(step, steps):
-            checkpoint.write(training)
-        if progress is not None:
-            progress(step, steps, training.losses[-1])
+    networks = device.compiled(model), device.compiled(training.average)
+    with device.steps():
+        for step in range(len(training.losses) + 1, steps + 1):
+            training.losses.append(_step(training, recipe, device, *networks))
+            _follow(training.average, model, min(recipe.average, step / (9 + step)))
+            if checkpoint is not None and checkpoint.due(step, steps):
+                checkpoint.write(training)
+            if progress is not None:
+                progress(step, steps, training.losses[-1])
     model.load_state_dict(training.average.state_dict())
-    model.eval()
+    model.to("cpu").eval()
 
 
 def _begin(model: IntentModel, sampler: Sampler, steps: int, recipe: Recipe) -> Training:
@@ -132,18 +142,20 @@ def _begin(model: IntentModel, sampler: Sampler, steps: int, recipe: Recipe) -> 
     return Training(model, copy.deepcopy(model).eval(), optimiser, schedule, sampler)
 
 
-def _step(training: Training, recipe: Recipe) -> float:
-    """One step of the network; its loss before that."""
+def _step(training: Training, recipe: Recipe, device: Device, network: Network, average: Network) -> float:
+    """One step of the network; its loss before that. `network` and `average` are what to call in place of the training's."""
     model, value = training.model, 0.0
     training.optimiser.zero_grad()
     for batch, share in next(training.sampler):
-        fold = torch.from_numpy(batch.fold)
+        inputs = [tensor.to(device.where) for tensor in (*tensors(batch.inputs), torch.from_numpy(batch.fold))]
         expected = None
-        if recipe.trace < 1:
-            with torch.no_grad():
-                expected = session_targets(training.average(*tensors(batch.inputs), fold).link, batch, recipe.trace)
-        heads = model(*tensors(batch.inputs), fold)
-        loss = loss_of(model, heads, batch, recipe.weights, expected) * share
+        with device.precision():
+            if recipe.trace < 1:
+                with torch.no_grad():
+                    expected = session_targets(average(*inputs).link.float(), batch, recipe.trace)
+            # Differences of log-losses are finer than what bfloat16 holds.
+            heads = Heads(*(head.float() for head in network(*inputs)))
+            loss = loss_of(model, heads, batch, recipe.weights, expected) * share
         loss.backward()  # type: ignore[no-untyped-call]
         value += float(loss.detach())
     value = add_up(model, value)
