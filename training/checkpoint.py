@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from training.distributed import rank
+from training.distributed import must_agree, of_first, rank
 from training.model import IntentModel
 from training.sampler import Sampler
 
@@ -40,14 +40,17 @@ class Training:
 
 
 class Checkpoint:
-    """The file of one network, looked at when this is made.
+    """The file of one network, looked at when this is made; of several processes the first one looks for all.
 
     `identity` names what its training follows from. A file of another one is not used, nor one that cannot be read: that is said.
+    Raises ConfigurationError in all processes when their identities differ.
     """
 
     def __init__(self, path: Path, identity: dict[str, str]) -> None:
         self.path, self._identity = path, identity
-        self._found = self._read() if path.exists() else None
+        must_agree(identity)
+        # Were some to go on and others to begin anew, they would wait for each other for ever.
+        self._found = of_first(self._read() if not rank() and path.exists() else None)
         #: Of all steps up to the one that was written down or gone back to last.
         self.losses: list[float] = []
 

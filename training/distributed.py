@@ -2,10 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
+
+from worker.errors import ConfigurationError
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -35,6 +40,25 @@ def wait() -> None:
     """Until all are here."""
     if processes() > 1:
         dist.barrier()
+
+
+def of_first(mine: T) -> T:
+    """What the first process gives, in every process: where they could see different things, it alone looks."""
+    if processes() == 1:
+        return mine
+    given = [mine]
+    dist.broadcast_object_list(given)
+    return given[0]
+
+
+def must_agree(identity: dict[str, str]) -> None:
+    """Raises ConfigurationError in every process when one is about something else: they would wait for each other for ever."""
+    if processes() == 1:
+        return
+    theirs: list[dict[str, str]] = [{}] * processes()
+    dist.all_gather_object(theirs, identity)
+    if others := [what for what in identity if len({each[what] for each in theirs}) > 1]:
+        raise ConfigurationError(f"the processes that train together differ in {', '.join(others)}: start all with the same")
 
 
 def add_up(model: nn.Module, loss: float) -> float:

@@ -13,7 +13,7 @@ import torch
 
 from training.architecture import Architecture
 from training.checkpoint import Checkpoint
-from training.distributed import processes, wait
+from training.distributed import processes
 from training.examples import Examples
 from training.train import Recipe
 from training.version import FILES
@@ -51,8 +51,6 @@ class Run:
             "number of processes": str(processes()),
         }
         self._checkpoints[name] = Checkpoint(self.folder / f"{name}.safetensors", identity)
-        # All have looked before the first one writes: otherwise some would find what others did not.
-        wait()
         return self._checkpoints[name]
 
     @property

@@ -1,4 +1,4 @@
-"""Two processes on loopback train what one trains."""
+"""Two processes on loopback train what one trains, and go on together or not at all."""
 
 import json
 import os
@@ -11,40 +11,57 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[3]
 CHILD = """
-import json, sys
+import json, os, signal, sys
 from pathlib import Path
+import training.checkpoint
 from tests.unit.training.shop import on_one_partition, random_log
 from training.architecture import Architecture
 from training.distributed import rank, together
 from training.examples import examples_of
 from training.history import fold_log
+from training.run import Run
 from training.train import Recipe, train
 from worker.contract.features import FeatureSpec
 from worker.contract.session import SessionPolicy
 
+folder, dropout, killed, seeds = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4])
+training.checkpoint.EVERY_STEPS = 5
 spec = FeatureSpec(window=16, item_buckets=64, category_buckets=16, brand_buckets=16)
 small = Architecture(
-    width=16, layers=1, heads=2, feed_forward=16, item_width=8, category_width=4,
-    dropout=float(sys.argv[2]), id_dropout=float(sys.argv[2]),
+    width=16, layers=1, heads=2, feed_forward=16, item_width=8, category_width=4, dropout=dropout, id_dropout=dropout
 )
 examples = examples_of(fold_log(on_one_partition(random_log(0, 600, 40)), spec, SessionPolicy()))
 losses = []
+def progress(step, steps, loss):
+    losses.append(loss)
+    if step == killed:
+        os.kill(os.getpid(), signal.SIGKILL)
 with together():
-    recipe = Recipe(epochs=1, min_steps=30, batch_events=128)
-    model = train(examples, architecture=small, recipe=recipe, progress=lambda *at: losses.append(at[2]))
+    recipe, seed = Recipe(epochs=1, min_steps=30, batch_events=128), seeds[rank()]
+    # Each in a folder of its own, as on machines without a file system in common.
+    checkpoint = Run(folder / str(rank())).checkpoint("network", examples, seed, small, recipe)
+    model = train(examples, seed=seed, architecture=small, recipe=recipe, progress=progress, checkpoint=checkpoint)
     weights = [float(p.double().sum()) for p in model.parameters()]
-    Path(sys.argv[1], f"{rank()}.json").write_text(json.dumps([losses, weights]))
+    Path(folder, f"{rank()}.json").write_text(json.dumps([losses, weights]))
 """
 
 
-def trained(folder: Path, processes: int, dropout: float) -> list[list[np.ndarray]]:
-    """Losses and sums of weights that each process came to."""
-    folder.mkdir()
+def run(
+    folder: Path, processes: int, dropout: float = 0.0, killed: int = 0, seeds: tuple[int, int] = (0, 0)
+) -> subprocess.CompletedProcess[str]:
+    """The processes to their end, or to the step at which they kill themselves."""
+    folder.mkdir(exist_ok=True)
     (folder / "child.py").write_text(CHILD)
     launch = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *(launch if processes > 1 else []), str(folder / "child.py"), str(folder), str(dropout)]
+    given = [str(folder / "child.py"), str(folder), str(dropout), str(killed), json.dumps(seeds)]
+    command = [sys.executable, *(launch if processes > 1 else []), *given]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False)
+
+
+def trained(folder: Path, processes: int, dropout: float = 0.0) -> list[list[np.ndarray]]:
+    """Losses and sums of weights that each process came to."""
+    done = run(folder, processes, dropout)
     assert done.returncode == 0, done.stderr
     return [[np.array(part) for part in json.loads((folder / f"{k}.json").read_text())] for k in range(processes)]
 
@@ -60,3 +77,28 @@ def test_two_processes_follow_the_loss_curve_of_one(tmp_path: Path, dropout: flo
     assert len(first) == len(alone) == 30
     np.testing.assert_allclose(first, alone, rtol=tolerance)
     assert alone[-1] < 0.9 * alone[0], "there is something to follow"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("whose", "begins"), [(0, 5), (1, 0)])
+def test_killed_processes_of_which_one_finds_a_checkpoint_agree_on_what_to_do(tmp_path: Path, whose: int, begins: int) -> None:
+    """The first process looks for all: what it finds all go on from, what it does not find none uses. Nobody waits for ever."""
+    assert run(tmp_path / "two", 2, killed=8).returncode != 0
+    kept, gone = (tmp_path / "two" / f"{k}.run" for k in (whose, 1 - whose))
+    assert (tmp_path / "two" / "0.run" / "network.safetensors").exists()
+    assert not (tmp_path / "two" / "1.run").exists(), "only the first one writes"
+    if whose:
+        gone.rename(kept)
+    (first, weights), (second, theirs) = trained(tmp_path / "two", 2)
+    assert len(first) == 30 - begins
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(weights, theirs)
+
+
+@pytest.mark.slow
+def test_processes_that_train_something_else_are_refused(tmp_path: Path) -> None:
+    """All of them, in one line that says what differs, before the first step."""
+    done = run(tmp_path / "two", 2, seeds=(0, 1))
+    assert done.returncode != 0
+    assert "the processes that train together differ in seed" in done.stderr
+    assert not (tmp_path / "two" / "0.run").exists()
