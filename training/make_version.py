@@ -59,8 +59,11 @@ def make_version(
     recipe: Recipe | None = None,
     progress: Progress | None = None,
     report: Path | None = None,
+    left_out: int = 0,
 ) -> LoadedVersion:
     """Train on the events before `until_ms` and write the version to `out`, and what it came to to the HTML file `report`.
+
+    `left_out` is how many older ones the log holds that are not among them: manifest and report say so.
 
     Killed and called again with the same, it goes on from the last checkpoint, see `Run`; the version is the same to the bit.
     Raises ConfigurationError when there is no event to train on, ModelError when `out` is taken.
@@ -76,6 +79,9 @@ def make_version(
     data = describe(examples, source, until_ms)
     data = msgspec.structs.replace(data, not_learned=data.not_learned + doubts(history))
     _warn(data, examples.sessions < _FEW_SESSIONS)
+    if left_out:
+        older = f"{left_out:,} events that are older than these: more may not fit into memory"
+        data = msgspec.structs.replace(data, not_learned=[older, *data.not_learned])
     learned = learn(examples, seed=seed, architecture=architecture, recipe=recipe, progress=progress, run=run)
     if distributed.rank():
         # The first process writes the version.

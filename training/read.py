@@ -6,6 +6,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,11 +64,25 @@ class EventFiles:
 
     def __iter__(self) -> Iterator[Line]:
         """All lines; `invalid` counts the faults of the latest pass."""
+        return self._from(0)
+
+    def events(self, newest: int | None = None, until_ms: int | None = None) -> Iterator[ClickEvent]:
+        """The lines that are events; of the lines before `until_ms` the `newest` only, as memory for all may be wanting."""
+        if older := self.left_out(newest, until_ms):
+            log.warning("taking the newest %d of %d events: more may not fit into memory", newest, older + (newest or 0))
+        return (line.event for line in self._from(self._oldest_of(newest, until_ms)) if isinstance(line.event, ClickEvent))
+
+    def left_out(self, newest: int | None, until_ms: int | None = None) -> int:
+        """How many lines `events` leaves out, as there are `newest` newer ones."""
+        return max(len(self._before(until_ms)) - newest, 0) if newest is not None else 0
+
+    def _from(self, oldest: int) -> Iterator[Line]:
+        """The lines of this time or later, and those that do not say theirs."""
         self.invalid = Counter()
-        numbered: Iterable[tuple[int, bytes]] = enumerate(_lines(self._paths))
+        taken = (self._times < 0) | (self._times >= oldest)
+        numbered: Iterable[tuple[int, bytes]] = compress(enumerate(_lines(self._paths)), taken)
         if self._order is not None:
-            lines = list(_lines(self._paths))
-            numbered = ((int(number), lines[number]) for number in self._order)
+            numbered = _in_order(numbered, self._order[taken[self._order]])
         for number, line in numbered:
             head = _head(line)
             event = decode(line, _text(head.visitor_id).encode(errors="replace"), _NEVER_FUTURE_MS, 0)
@@ -75,18 +90,13 @@ class EventFiles:
                 self.invalid[event.reason] += 1
             yield Line(number, head.event_id if isinstance(head.event_id, str) else None, event)
 
-    def events(self, newest: int | None = None, until_ms: int | None = None) -> Iterator[ClickEvent]:
-        """The lines that are events; of the lines before `until_ms` the `newest` only, as memory for all may be wanting."""
-        oldest = self._oldest_of(newest, until_ms)
-        return (line.event for line in self if isinstance(line.event, ClickEvent) and line.event.event_time >= oldest)
-
     def _oldest_of(self, newest: int | None, until_ms: int | None) -> int:
         """The time from which on about `newest` lines lie before `until_ms`."""
-        times = self._times if until_ms is None else self._times[self._times < until_ms]
-        if newest is None or len(times) <= newest:
-            return 0
-        log.warning("taking the newest %d of %d events: more may not fit into memory", newest, len(times))
-        return int(np.partition(times, len(times) - newest)[len(times) - newest])
+        older = self.left_out(newest, until_ms)
+        return int(np.partition(self._before(until_ms), older)[older]) if older else 0
+
+    def _before(self, until_ms: int | None) -> npt.NDArray[np.int64]:
+        return self._times if until_ms is None else self._times[self._times < until_ms]
 
 
 def logged(events: Iterable[ClickEvent], partitions: int) -> Iterator[LoggedEvent]:
@@ -143,6 +153,17 @@ def _order(times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
         return None
     at = np.maximum.accumulate(np.where(times >= 0, np.arange(len(times)), 0))
     return np.argsort(times[at], kind="stable")
+
+
+def _in_order(numbered: Iterable[tuple[int, bytes]], order: npt.NDArray[np.int64]) -> Iterator[tuple[int, bytes]]:
+    """The lines in this order of their numbers; only those wait in memory that stand ahead of one that comes before them."""
+    waiting: dict[int, bytes] = {}
+    read = iter(numbered)
+    for number in map(int, order):
+        while number not in waiting:
+            at, line = next(read)
+            waiting[at] = line
+        yield number, waiting.pop(number)
 
 
 def _lines(paths: Sequence[Path]) -> Iterator[bytes]:

@@ -70,6 +70,7 @@ def train(
             seed=seed,
             progress=(lambda at, of, loss: step(at, of, f"loss {loss:.3f}")) if shown else None,
             report=report,
+            left_out=events.left_out(NEWEST_EVENTS, until),
         )
     if not shown:
         return

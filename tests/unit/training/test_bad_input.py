@@ -169,6 +169,18 @@ def test_the_newest_events_are_taken_where_there_are_too_many(tmp_path: Path, ca
     assert "newest 40 of" in caplog.text
 
 
+def test_what_was_left_out_as_older_is_said_in_manifest_and_report(tmp_path: Path) -> None:
+    """Not only on the screen of whoever trained it."""
+    files = EventFiles([written(tmp_path / "events.jsonl", shop(60))])
+    made = make_version(
+        lambda: logged(files.events(40), 2), tmp_path / "version", source="events.jsonl", spec=SPEC, policy=SessionPolicy(),
+        partitions=2, architecture=SMALL, recipe=RECIPE, report=tmp_path / "report.html", left_out=files.left_out(40),
+    )  # fmt: skip
+    says = f"{files.lines - 40:,} events that are older than these"
+    assert says in made.data.not_learned[0]
+    assert says in (tmp_path / "report.html").read_text()
+
+
 def test_nothing_before_until_is_refused(tmp_path: Path) -> None:
     """With the remedy, and before anything is learned."""
     with pytest.raises(ConfigurationError, match="no event before"):

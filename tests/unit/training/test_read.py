@@ -2,12 +2,14 @@
 
 import gzip
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.unit.training.shop import click, write_jsonl
-from training.read import EventFiles, logged, partition_of
+from tests.unit.training.shop import T0, click, write_jsonl
+from training.read import EventFiles, _in_order, logged, partition_of
 from worker.contract.events import ClickEvent, Reason
 from worker.errors import ConfigurationError
 
@@ -39,6 +41,36 @@ def test_sorted_files_are_read_without_a_word(tmp_path: Path, caplog: pytest.Log
     with caplog.at_level(logging.WARNING):
         assert ids(EventFiles([path])) == ["e0", "e1"]
     assert caplog.text == ""
+
+
+def test_lines_out_of_order_wait_no_longer_than_they_must(tmp_path: Path) -> None:
+    """A log that is a little unsorted is not taken into memory whole: it is read no further than the line that comes next."""
+    times = [k + 3 * (k % 2) for k in range(1000)]
+    read: list[int] = []
+
+    def numbered() -> Iterator[tuple[int, bytes]]:
+        for number in range(len(times)):
+            read.append(number)
+            yield number, b"%d" % number
+
+    order = np.argsort(times, kind="stable")
+    for taken, (number, line) in enumerate(_in_order(numbered(), order)):
+        assert (number, line) == (order[taken], b"%d" % order[taken])
+        assert len(read) <= taken + 4
+
+
+@pytest.mark.parametrize("unsorted", [False, True])
+def test_older_lines_than_the_newest_are_left_out(unsorted: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Before `until_ms`; nor are their faults counted. A line that does not say its time is looked at as ever."""
+    events = [click(k, 10 * k) for k in range(20)]
+    rest = (b"{", b'{"event_time": %d}' % (T0 + 10), b'{"event_time": %d}' % (T0 + 150))
+    files = EventFiles([write_jsonl(tmp_path / "x.jsonl", [*events[10:], *events[:10]] if unsorted else events, *rest)])
+    until = T0 + 180  # ahead of it 18 events, a fault of that time and one of long ago, and the line without a time
+    assert [event.event_id for event in files.events(6, until) if event.event_time < until] == [f"e{k}" for k in range(13, 18)]
+    assert files.left_out(6, until) == 21 - 6
+    assert "taking the newest 6 of 21 events" in caplog.text
+    assert files.invalid.total() == 2
+    assert files.left_out(30, until) == 0
 
 
 def test_invalid_lines_are_counted_and_keep_their_id(tmp_path: Path) -> None:
