@@ -164,12 +164,11 @@ class IntentFilter(nn.Module):
     def _begin(self, examples: Examples, seed: int) -> None:
         """The habits of all visitors together, and states that differ by chance; the last one buys."""
         draw = torch.Generator().manual_seed(seed)
-        rows = examples.rows[examples.predicted]
-        codes, numbers = rows["codes"], rows["numbers"]
-        kind = np.bincount(codes[:, _TYPE] - 1, minlength=_TYPES) + 0.5
+        rows, codes, numbers = examples.predicted, examples.rows["codes"], examples.rows["numbers"]
+        kind = np.bincount(codes[rows, _TYPE] - 1, minlength=_TYPES) + 0.5
         self.usual_event.copy_(torch.from_numpy(np.repeat(np.log(kind / kind.sum()), _SHOWN)))
-        steps = np.clip((np.log1p(np.maximum(numbers[:, _GAP], 0.0)) / _PAUSE_STEP).astype(int), 0, _PAUSES - 1)
-        pauses = np.bincount(steps[numbers[:, _POSITION] > 1], minlength=_PAUSES) + 1.0
+        steps = np.clip((np.log1p(np.maximum(numbers[rows, _GAP], 0.0)) / _PAUSE_STEP).astype(int), 0, _PAUSES - 1)
+        pauses = np.bincount(steps[numbers[rows, _POSITION] > 1], minlength=_PAUSES) + 1.0
         self.usual_pause.copy_(torch.from_numpy(np.log(pauses / pauses.sum())))
         for habit, spread in ((self.event, 0.3), (self.pause, 0.5), (self.goes_on, 0.5), (self.keeps, 0.5)):
             habit.add_(torch.randn(habit.shape, generator=draw) * spread)

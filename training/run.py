@@ -68,7 +68,8 @@ def data_of(examples: Examples) -> str:
     arrays = (examples.rows, examples.link, *vars(examples.labels).values())
     windows = (examples.start, examples.stop, examples.first, examples.session, examples.started_ms)
     settings = repr((examples.spec, examples.policy)).encode()
-    return _sha256([settings, *(np.ascontiguousarray(array).tobytes() for array in (*arrays, *windows))])
+    # As they lie in memory: copies would take as much again.
+    return _sha256([settings, *(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data for array in (*arrays, *windows))])
 
 
 @cache
@@ -79,10 +80,11 @@ def _code() -> str:
     return _sha256([libraries, *(path.read_bytes() for path in sources)])
 
 
-def _sha256(parts: Iterable[bytes]) -> str:
+def _sha256(parts: Iterable[bytes | memoryview]) -> str:
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(len(part).to_bytes(8, "little") + part)
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
     return digest.hexdigest()
 
 

@@ -4,6 +4,7 @@ import copy
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from training.checkpoint import Checkpoint, Training
 from training.device import Device, Network, best_device
 from training.distributed import add_up
 from training.examples import Examples
-from training.labels import UNKNOWN
+from training.labels import UNKNOWN, Bools
 from training.losses import LossWeights, loss_of, session_targets
 from training.model import PLACES, Heads, IntentModel, places_of
 from training.sampler import Sampler
@@ -29,8 +30,10 @@ THREADS = 1
 #: Events of all places that are worth as much as those of one place when it is said how sessions go on there.
 _PRIOR_EVENTS = 20.0
 
-#: Events looked at at once where no step is made.
+#: Events looked at at once where no step is made; and in all, of a larger log by chance, when features are standardised: their
+#: means are known well enough, and each event takes a kilobyte.
 _FIT_EVENTS = 4096
+_MOST_FIT_EVENTS = 500_000
 
 Progress = Callable[[int, int, float], None]
 
@@ -79,7 +82,7 @@ def train(
     model.features.rates.fit(examples)
     if checkpoint is None or not checkpoint.found():
         model.features.intents.fit(examples, model.features.rates, seed)
-        model.features.fit([(batch.inputs, batch.predict) for batch in examples.batches(_FIT_EVENTS)])
+        model.features.fit(_enough(examples, seed))
         _start_at_priors(model, examples)
         fit_wide(model, examples, seed)
     steps = max(round(recipe.epochs * len(examples.predicted) / recipe.batch_events), recipe.min_steps)
@@ -89,6 +92,13 @@ def train(
         model, [examples], sizes, steps=steps, recipe=recipe, seed=seed, progress=progress, checkpoint=checkpoint, device=device
     )
     return model
+
+
+def _enough(examples: Examples, seed: int) -> list[tuple[ModelInputs, Bools]]:
+    """Inputs and which of them are predicted: all, or about `_MOST_FIT_EVENTS` by chance."""
+    rng = np.random.default_rng(seed) if len(examples.predicted) > _MOST_FIT_EVENTS else None
+    some = islice(examples.batches(_FIT_EVENTS, rng), max(_MOST_FIT_EVENTS // _FIT_EVENTS, 1) if rng else None)
+    return [(batch.inputs, batch.predict) for batch in some]
 
 
 def optimise(

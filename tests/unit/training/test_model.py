@@ -14,7 +14,7 @@ from training.labels import UNKNOWN
 from training.losses import masked_bce
 from training.model import PLACES, Heads, IntentModel
 from training.row_features import FEATURES, RowFeatures
-from training.train import Recipe, tensors, train
+from training.train import Recipe, _enough, tensors, train
 from worker.contract.features import NUMBERS, FeatureSpec, ModelInputs
 from worker.contract.session import SessionPolicy
 
@@ -120,6 +120,25 @@ def test_features_are_standard_on_what_they_were_fitted_on() -> None:
     assert not features(*tensors(later))[..., never].any()
     torch.testing.assert_close(rows.mean(0), torch.zeros(FEATURES), atol=1e-3, rtol=0)
     torch.testing.assert_close(rows.std(0)[varies], torch.ones(int(varies.sum())), atol=1e-2, rtol=0)
+
+
+@pytest.mark.slow
+def test_of_a_large_log_some_events_tell_the_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By chance, of long and short sessions alike; of any other log all events do, in the same order always."""
+    made, recipe = examples(events=6000), Recipe(epochs=0, min_steps=0)
+    whole = train(made, architecture=SMALL, recipe=recipe).features
+    monkeypatch.setattr("training.train._FIT_EVENTS", 64)
+    monkeypatch.setattr("training.train._MOST_FIT_EVENTS", 2000)
+    some = train(made, architecture=SMALL, recipe=recipe).features
+    seen = _enough(made, 0)
+    assert 1900 < sum(int(rows.sum()) for _, rows in seen) < 2600
+    assert {inputs.codes.shape[1] for inputs, _ in seen} == {8, 16}
+    varies = torch.isfinite(whole.deviation) & torch.isfinite(some.deviation)
+    assert int(varies.sum()) > 50
+    off = ((some.mean - whole.mean) / whole.deviation)[varies]
+    assert 0 < float(off.abs().max()) < 0.2
+    monkeypatch.setattr("training.train._MOST_FIT_EVENTS", 6000)
+    assert sum(int(rows.sum()) for _, rows in _enough(made, 0)) == len(made.predicted)
 
 
 def test_a_label_that_is_not_known_costs_nothing() -> None:
