@@ -14,6 +14,8 @@ import numpy.typing as npt
 from aiokafka.record.util import calc_crc32c
 from numba import njit
 
+from worker.contract.move import copy
+
 Bytes = npt.NDArray[np.uint8]
 Longs = npt.NDArray[np.int64]
 
@@ -164,10 +166,9 @@ def _write(
         batch[at] = batch[at + 1] = 0
         at = _number(batch, at + 2, i)
         at = _number(batch, at, key)
-        batch[at : at + key] = keys[key_ends[i] - key : key_ends[i]]
-        at = _number(batch, at + key, sizes[i])
-        batch[at : at + value] = values[value_ends[i] - value : value_ends[i]]
-        at += value
+        at = copy(keys, key_ends[i] - key, key_ends[i], batch, at)
+        at = _number(batch, at, sizes[i])
+        at = copy(values, value_ends[i] - value, value_ends[i], batch, at)
         batch[at] = 0
         at += 1
 

@@ -12,6 +12,7 @@ from numba import njit
 
 from worker.contract.blake2b import compress, initial_state
 from worker.contract.features import CODES, NUMBERS, ROW, VISIBLE
+from worker.contract.move import clear, copy
 
 Longs = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
@@ -185,12 +186,11 @@ def write_window(home: int, length: int, memory: Memory, out: Encoded, at: int) 
     """A session's rows as the model's inputs, padded with zeros."""
     codes, numbers, words = out.codes[at], out.numbers[at], memory.words
     for t in range(length):
-        for k in range(_CODE_WORDS):
-            codes[t, k] = words[home + t, _VISIBLE_WORD + k]
-        for k in range(_NUMBER_WORDS):
-            numbers[t, k] = words[home + t, _VISIBLE_WORD + _CODE_WORDS + k]
-    codes[length:] = 0
-    numbers[length:] = 0
+        row = ROW_WORDS * (home + t) + _VISIBLE_WORD
+        copy(words, row, row + _CODE_WORDS, codes, _CODE_WORDS * t)
+        copy(words, row + _CODE_WORDS, row + _CODE_WORDS + _NUMBER_WORDS, numbers, _NUMBER_WORDS * t)
+    clear(codes, _CODE_WORDS * length, codes.size)
+    clear(numbers, _NUMBER_WORDS * length, numbers.size)
     out.length[at] = length
 
 
@@ -203,13 +203,11 @@ def pack(heads: Records, first: Longs, rows: Bytes, mark: Bytes, ends: Longs, he
     heads_as_bytes = heads.view(np.uint8).reshape(len(heads), -1)
     at = 0
     for i in range(len(heads)):
-        packed[at : at + len(mark)] = mark
-        at += len(mark)
-        packed[at : at + head_bytes] = heads_as_bytes[i, :head_bytes]
-        at += head_bytes
-        for row in range(heads[i].home + first[i], heads[i].home + heads[i].length):
-            packed[at : at + rows.shape[1]] = rows[row]
-            at += rows.shape[1]
+        at = copy(mark, 0, len(mark), packed, at)
+        head = heads_as_bytes.shape[1] * i
+        at = copy(heads_as_bytes, head, head + head_bytes, packed, at)
+        start, end = heads[i].home + first[i], heads[i].home + heads[i].length
+        at = copy(rows, rows.shape[1] * start, rows.shape[1] * end, packed, at)
 
 
 @njit(cache=True, nogil=True)

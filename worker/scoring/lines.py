@@ -15,6 +15,7 @@ from numba import njit
 from worker.contract.clicks import in_quotes
 from worker.contract.codec import encode
 from worker.contract.events import EVENT_TYPES, HORIZONS, ScoreEvent
+from worker.contract.move import copy
 from worker.scoring.base import Scores
 
 Bytes = npt.NDArray[np.uint8]
@@ -146,40 +147,34 @@ def _write(
     """Fill the holes, in the order of ScoreEvent's fields, for one event after the other."""
     at = item = 0
     for i in range(len(numbers)):
-        at = _copy(lines, at, between, 0, ends[0])
+        at = copy(between, 0, ends[0], lines, at)
         at = _integer(lines, at, numbers[i, 0])
         if numbers[i, 4]:
-            at = _copy(lines, at, _REVISION, 0, len(_REVISION))
+            at = copy(_REVISION, 0, len(_REVISION), lines, at)
             at = _integer(lines, at, numbers[i, 4])
-        at = _copy(lines, at, between, ends[0], ends[1])
-        at = _copy(lines, at, text, event_ids[i, 0], event_ids[i, 1])
-        at = _copy(lines, at, between, ends[1], ends[2])
-        at = _copy(lines, at, text, visitor_ids[i, 0], visitor_ids[i, 1])
-        at = _copy(lines, at, between, ends[2], ends[3])
+        at = copy(between, ends[0], ends[1], lines, at)
+        at = copy(text, event_ids[i, 0], event_ids[i, 1], lines, at)
+        at = copy(between, ends[1], ends[2], lines, at)
+        at = copy(text, visitor_ids[i, 0], visitor_ids[i, 1], lines, at)
+        at = copy(between, ends[2], ends[3], lines, at)
         at = _hash(lines, at, sessions[i])
-        at = _copy(lines, at, between, ends[3], ends[4])
+        at = copy(between, ends[3], ends[4], lines, at)
         at = _integer(lines, at, numbers[i, 1])
-        at = _copy(lines, at, between, ends[4], ends[5])
+        at = copy(between, ends[4], ends[5], lines, at)
         at = _integer(lines, at, numbers[i, 2])
-        at = _copy(lines, at, between, ends[5], ends[6])
+        at = copy(between, ends[5], ends[6], lines, at)
         at = _integer(lines, at, numbers[i, 3])
-        at = _copy(lines, at, between, ends[6], ends[7])
-        at = _copy(lines, at, _TRUE, 0, 4) if met[i] else _copy(lines, at, _FALSE, 0, 5)
-        at = _copy(lines, at, between, ends[7], ends[8])
+        at = copy(between, ends[6], ends[7], lines, at)
+        at = copy(_TRUE, 0, 4, lines, at) if met[i] else copy(_FALSE, 0, 5, lines, at)
+        at = copy(between, ends[7], ends[8], lines, at)
         at = _hash(lines, at, hashes[i])
-        at = _copy(lines, at, between, ends[8], ends[9])
+        at = copy(between, ends[8], ends[9], lines, at)
         at = _chances(lines, at, millionths[i])
-        at = _copy(lines, at, between, ends[9], ends[10])
+        at = copy(between, ends[9], ends[10], lines, at)
         if len(items):
             at, item = _line(lines, at, items, item)
-            at = _copy(lines, at, between, ends[10], ends[11])
+            at = copy(between, ends[10], ends[11], lines, at)
         line_ends[i] = at
-
-
-@njit(cache=True, nogil=True)
-def _copy(lines: Bytes, at: int, text: Bytes, start: int, end: int) -> int:
-    lines[at : at + end - start] = text[start:end]
-    return at + end - start
 
 
 @njit(cache=True, nogil=True)
@@ -216,7 +211,7 @@ def _hash(lines: Bytes, at: int, number: np.uint64) -> int:
 @njit(cache=True, nogil=True)
 def _chances(lines: Bytes, at: int, millionths: npt.NDArray[np.uint32]) -> int:
     """The field `scores`."""
-    _copy(lines, at, _TEMPLATE, 0, len(_TEMPLATE))
+    copy(_TEMPLATE, 0, len(_TEMPLATE), lines, at)
     for hole in range(len(_HOLES)):
         place, number = at + _HOLES[hole], millionths[hole]
         thousandths = number // np.uint32(1000)
