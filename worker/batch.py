@@ -1,12 +1,11 @@
 """One batch of a partition on its way: folded, then scored. What is CPU, and waits for nothing."""
 
-import operator
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from aiokafka.consumer.consumer import ConsumerRecord
+from aiokafka import ConsumerRecord
 
 from worker import __version__, metrics
 from worker.contract.clicks import Clicks, read
@@ -15,15 +14,13 @@ from worker.contract.features import ModelInputs, padded_steps
 from worker.contract.revision import Revision
 from worker.contract.slab import Step
 from worker.dead import dead_letter
+from worker.fetched import Fetched
 from worker.record_batch import Records
 from worker.scoring.base import Path, Scores
 from worker.scoring.lines import Scored, score_lines
 from worker.send import Record
 from worker.settings import Settings
 from worker.store import PartitionState
-
-#: What is looked at of each record.
-_FIELDS = operator.attrgetter("value", "key", "offset", "timestamp")
 
 
 class FoldedBatch(NamedTuple):
@@ -71,12 +68,11 @@ class ScoredBatch(NamedTuple):
     changes: Records
 
 
-def fold_batch(state: PartitionState, records: list[ConsumerRecord], max_future_ms: int) -> FoldedBatch:
+def fold_batch(state: PartitionState, records: Fetched, max_future_ms: int) -> FoldedBatch:
     """Decode a partition's records and fold them into its state, in order."""
     dead: list[Record] = []
-    values, keys, *numbers = zip(*map(_FIELDS, records), strict=True)
-    offsets, timestamps_ms = (np.array(column, np.int64) for column in numbers)
-    taken = read(values, keys, timestamps_ms, state.fold.spec, max_future_ms)
+    offsets, timestamps_ms = records.offsets, records.timestamps_ms
+    taken = read(records.values(), records.keys(), timestamps_ms, state.fold.spec, max_future_ms)
     for row, invalid in taken.invalid:
         metrics.dead_letters.labels(invalid.reason.value).inc()
         dead.append(_dead_letter(records[row], invalid))
@@ -85,7 +81,7 @@ def fold_batch(state: PartitionState, records: list[ConsumerRecord], max_future_
     _count(step)
     if len(step.at) < len(at):
         at, clicks = at[step.at], clicks.at(step.at)
-    next_offset = records[-1].offset + 1
+    next_offset = int(offsets[-1]) + 1
     return FoldedBatch(
         next_offset,
         clicks,

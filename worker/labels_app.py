@@ -6,13 +6,13 @@ import time
 from collections.abc import Mapping
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.consumer.consumer import ConsumerRecord
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from structlog import get_logger
 
 from worker import kafka, metrics
 from worker.errors import ConfigurationError
+from worker.fetched import Fetched
 from worker.http import process_routes, serve
 from worker.labels_partition import PartitionJoin
 from worker.quality import OnlineQuality
@@ -120,7 +120,7 @@ class PartitionJoins:
     def taken(self, partition: TopicPartition) -> int:
         return self._joins[partition.partition].taken[partition.topic]
 
-    def take(self, partition: TopicPartition, records: list[ConsumerRecord]) -> None:
+    def take(self, partition: TopicPartition, records: Fetched) -> None:
         self._joins[partition.partition].take(records)
 
     def finished(self) -> Mapping[TopicPartition, int]:

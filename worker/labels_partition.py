@@ -15,6 +15,7 @@ others how far this is; a restart goes by 1 to 3.
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
@@ -78,7 +79,7 @@ class PartitionJoin:
         self._quality = quality
         self._room = room
         self._join = OutcomeJoin(settings.session.policy)
-        self._queue: asyncio.Queue[list[ConsumerRecord]] = asyncio.Queue()
+        self._queue: asyncio.Queue[Sequence[ConsumerRecord]] = asyncio.Queue()
         self._max_future_ms = int(settings.session.max_future_s * 1000)
 
     @property
@@ -91,7 +92,7 @@ class PartitionJoin:
         """Scores with outcomes still to come."""
         return self._join.pending
 
-    def take(self, records: list[ConsumerRecord]) -> None:
+    def take(self, records: Sequence[ConsumerRecord]) -> None:
         """Queue a batch of one topic."""
         self.taken[records[0].topic] = records[-1].offset + 1
         self._queue.put_nowait(records)
@@ -165,7 +166,7 @@ class PartitionJoin:
         except (msgspec.DecodeError, UnicodeError):
             log.warning("not an outcome of ours", topic=record.topic, partition=record.partition, offset=record.offset)
 
-    def _feed(self, records: list[ConsumerRecord]) -> None:
+    def _feed(self, records: Sequence[ConsumerRecord]) -> None:
         if records and records[0].topic == self._topics.scores:
             for record in records:
                 self._feed_score(record)

@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-from aiokafka.consumer.consumer import ConsumerRecord
 from aiokafka.structs import TopicPartition
+
+from worker.fetched import Fetched
 
 #: Batches that may wait for the first step: one, so that it never starves and memory stays small.
 _WAITING_BATCHES = 1
@@ -39,7 +40,7 @@ S = TypeVar("S", bound=Ending)
 class Steps(Protocol[P, S]):
     """What is done with the batches of one partition."""
 
-    def prepare(self, records: list[ConsumerRecord]) -> P:
+    def prepare(self, records: Fetched) -> P:
         """The first step: CPU, never waits. Called in any thread, for one batch after the other."""
 
     async def score(self, batch: P) -> S:
@@ -97,7 +98,7 @@ class Lane(Generic[P, S]):
         self._first_ms: deque[int] = deque()  # Kafka timestamp of the first record of each batch that is not finished
         self._unscored: deque[int] = deque()  # events of each batch that has no scores yet
         self._room = room
-        self._incoming: asyncio.Queue[list[ConsumerRecord]] = asyncio.Queue(_WAITING_BATCHES)
+        self._incoming: asyncio.Queue[Fetched] = asyncio.Queue(_WAITING_BATCHES)
         self._prepared: asyncio.Queue[P] = asyncio.Queue(1)
         self._scored: asyncio.Queue[S] = asyncio.Queue(_PUBLISHED_AT_ONCE)
         self._published: asyncio.Queue[S] = asyncio.Queue(_KEPT_AT_ONCE)
@@ -121,13 +122,13 @@ class Lane(Generic[P, S]):
         """The Kafka timestamp of the oldest record that is not finished."""
         return self._first_ms[0] if self._first_ms else None
 
-    def take(self, records: list[ConsumerRecord]) -> None:
+    def take(self, records: Fetched) -> None:
         """Queue a batch. Raises QueueFull if there is no room."""
         self._incoming.put_nowait(records)
-        self._first_ms.append(records[0].timestamp)
+        self._first_ms.append(int(records.timestamps_ms[0]))
         self._unscored.append(len(records))
         self._room.take(len(records))
-        self.taken = records[-1].offset + 1
+        self.taken = int(records.offsets[-1]) + 1
         if not self._ended:
             self.idle.clear()
 

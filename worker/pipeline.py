@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
-from aiokafka.consumer.consumer import ConsumerRecord
 from aiokafka.structs import TopicPartition
 from structlog import get_logger
 
-from worker import metrics, record_batch
+from worker import fetched, metrics, record_batch
 from worker.batch import FoldedBatch, ScoredBatch, fold_batch, score_records
 from worker.contract import slab
 from worker.contract.features import FeatureSpec, ModelInputs
 from worker.delivery import Delivery
+from worker.fetched import Fetched
 from worker.lane import Lane, Room
 from worker.owner import Owner
 from worker.record_batch import Records
@@ -55,6 +55,7 @@ class Scorer(Protocol):
 
 def warm_up() -> None:
     """Compile what works on batches, or load it from disk where that was done before: no partition should wait for it."""
+    fetched.warm_up()
     slab.warm_up()
     lines.warm_up()
     record_batch.warm_up()
@@ -140,7 +141,7 @@ class Pipeline:
     def taken(self, partition: TopicPartition) -> int:
         return self._lanes[partition].taken
 
-    def take(self, partition: TopicPartition, records: list[ConsumerRecord]) -> None:
+    def take(self, partition: TopicPartition, records: Fetched) -> None:
         self._lanes[partition].take(records)
 
     def finished(self) -> Mapping[TopicPartition, int]:
@@ -207,7 +208,7 @@ class _Steps:
         self._clock = clock
         self._max_future_ms = int(settings.session.max_future_s * 1000)
 
-    def prepare(self, records: list[ConsumerRecord]) -> FoldedBatch:
+    def prepare(self, records: Fetched) -> FoldedBatch:
         metrics.events.labels(self._partition).inc(len(records))
         metrics.batch_events.observe(len(records))
         with metrics.stage.labels("fold").time():

@@ -24,7 +24,6 @@ from typing import Any, Protocol, cast
 
 import faust
 from aiokafka import AIOKafkaConsumer
-from aiokafka.consumer.consumer import ConsumerRecord
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
@@ -36,6 +35,7 @@ from mode.threads import ServiceThread, WorkerThread
 from structlog import get_logger
 
 from worker import kafka
+from worker.fetched import Fetched, fetch_columns
 from worker.settings import Settings
 
 log = get_logger()
@@ -72,7 +72,7 @@ class BatchHandler(Protocol):
     def taken(self, partition: TopicPartition) -> int:
         """The offset below which records of the partition were already taken."""
 
-    def take(self, partition: TopicPartition, records: list[ConsumerRecord]) -> None:
+    def take(self, partition: TopicPartition, records: Fetched) -> None:
         """Take a batch: records of one partition, in order."""
 
     def finished(self) -> Mapping[TopicPartition, int]:
@@ -89,12 +89,11 @@ async def reassign(handler: BatchHandler, partitions: set[TopicPartition], gener
     await handler.assigned(partitions)
 
 
-def hand_over(handler: BatchHandler, records: Mapping[TopicPartition, list[ConsumerRecord]]) -> None:
+def hand_over(handler: BatchHandler, records: Mapping[TopicPartition, Fetched]) -> None:
     """Give the handler what it has not taken yet of the records, each partition's in order."""
     for tp, batch in records.items():
-        taken = handler.taken(tp)
-        fresh = batch if batch[0].offset >= taken else [record for record in batch if record.offset >= taken]
-        if fresh:
+        fresh = batch.since(handler.taken(tp))
+        if len(fresh):
             handler.take(tp, fresh)
 
 
@@ -177,7 +176,7 @@ class _BatchConsumer(driver.Consumer):
                 with suppress(IllegalStateError):  # not ours any more
                     await self.seek(tp, offset)
             return
-        hand_over(self._handler, records)
+        hand_over(self._handler, cast(Mapping[TopicPartition, Fetched], records))
         await asyncio.sleep(0)  # so that what was taken is begun, and there is room again
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
@@ -229,7 +228,7 @@ class _Thread(WorkerThread):
 
 
 class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # it has no types
-    """Asks a broker for more of some partitions while records of others wait to be taken.
+    """Asks a broker for more of some partitions while records of others wait to be taken, and hands them over as columns.
 
     aiokafka would wait for up to 0.1 s until all are taken, and offers no setting for that.
     """
@@ -237,6 +236,7 @@ class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # it has no types
     async def start(self) -> None:
         await super().start()
         self._fetcher._prefetch_backoff = 0.0
+        fetch_columns(self, self._max_poll_records)
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -269,6 +269,29 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         # aiokafka itself begins with that when this returns: too late where to read the state back takes longer than a session.
         self._ensure_consumer()._coordinator._start_heartbeat_task()
         await super().on_partitions_assigned(assigned, generation_id)
+
+    async def _fetch_records(
+        self,
+        consumer: AIOKafkaConsumer,
+        active_partitions: set[TopicPartition],
+        timeout: float | None = None,  # noqa: ASYNC109  # Faust's
+        max_records: int | None = None,
+    ) -> Any:
+        """By partition `Fetched`, of each up to `max_records` records, and not many more of all."""
+        assert max_records is not None
+        found: dict[TopicPartition, Fetched] = {}
+        # An empty set would mean "all partitions" to the fetcher.
+        while (left := active_partitions - found.keys()) and sum(map(len, found.values())) < max_records:
+            try:
+                some = await super()._fetch_records(consumer, left, timeout=0.0 if found else timeout, max_records=1)
+            except KafkaError:
+                if not found:
+                    raise
+                break  # it will come again
+            if not some:
+                break
+            found |= {tp: records for tp, [records] in some.items()}
+        return found
 
     async def commit_once(self, offsets: Mapping[TopicPartition, int]) -> bool:
         """Commit; False when it did not happen. aiokafka itself retries what is worth retrying."""

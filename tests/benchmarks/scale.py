@@ -14,6 +14,7 @@ from worker.batch import fold_batch, score_records
 from worker.contract.codec import encode
 from worker.contract.events import ClickEvent
 from worker.contract.features import FeatureSpec
+from worker.fetched import Fetched
 from worker.scoring.fake import ConstantScorer
 from worker.settings import Settings
 from worker.store import PartitionState
@@ -49,7 +50,7 @@ def _cost(sessions: int) -> tuple[float, float]:
     memory = (_resident_bytes() - before) / sessions
     draw = random.Random(1)
     visitors = [draw.randrange(sessions) for _ in range(_MEASURED)]
-    records = [_record(visitor, offset) for offset, visitor in enumerate(visitors)]
+    records = Fetched.of([_record(visitor, offset) for offset, visitor in enumerate(visitors)])
     gc.collect()
     began = time.process_time()
     for start in range(0, _MEASURED, _BATCH):

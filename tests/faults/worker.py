@@ -19,6 +19,7 @@ from worker import stream
 from worker.contract.features import ModelInputs
 from worker.delivery import Delivery
 from worker.errors import OwnershipError
+from worker.fetched import Fetched
 from worker.pipeline import Pipeline
 from worker.scoring.base import Scores
 
@@ -152,7 +153,7 @@ class SimWorker:
             if not self._is_current(generation):
                 self._positions.update(stream.put_back(self._pipeline, records))
                 continue
-            stream.hand_over(self._pipeline, records)
+            stream.hand_over(self._pipeline, {tp: Fetched.of(batch) for tp, batch in records.items()})
             if records:
                 self.process.reach("take")
                 await self.process.awake()

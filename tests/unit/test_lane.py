@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 
+from worker.fetched import Fetched
 from worker.lane import Lane, Room
 
 
@@ -25,7 +26,7 @@ class _Steps:
         self.kept_at_once: list[int] = []
         self.threads: list[bool] = []
 
-    def prepare(self, records: list[ConsumerRecord]) -> _Batch:
+    def prepare(self, records: Fetched) -> _Batch:
         self.threads.append(threading.current_thread() is not threading.main_thread())
         return _Batch(records[-1].offset + 1)
 
@@ -43,8 +44,10 @@ class _Steps:
         self.kept_at_once.append(len(ends))
 
 
-def records(start: int, count: int) -> list[ConsumerRecord]:
-    return [ConsumerRecord("clicks", 0, offset, 0, 0, b"v", b"", None, 0, 0, ()) for offset in range(start, start + count)]
+def records(start: int, count: int) -> Fetched:
+    return Fetched.of(
+        [ConsumerRecord("clicks", 0, offset, 0, 0, b"v", b"", None, 0, 0, ()) for offset in range(start, start + count)]
+    )
 
 
 @pytest.mark.parametrize(("size", "taken_on"), [(1, 2), (100, 2), (256, 2), (257, 1), (1000, 1)])

@@ -12,6 +12,7 @@ from worker.batch import fold_batch, score_records
 from worker.contract.codec import encode
 from worker.contract.events import ScoreEvent
 from worker.contract.features import ModelInputs
+from worker.fetched import Fetched
 from worker.pipeline import _Steps
 from worker.scoring.base import Scores
 from worker.settings import Settings
@@ -40,7 +41,7 @@ class _Noting:
 async def test_a_large_batch_is_scored_in_parts() -> None:
     """Each event has the score that it would have had in one piece, and each part says who answered."""
     settings: Any = Settings()
-    batch = fold_batch(PartitionState(SPEC, FORGETFUL), records(600), 10**9)
+    batch = fold_batch(PartitionState(SPEC, FORGETFUL), Fetched.of(records(600)), 10**9)
     assert batch.inputs is not None
     whole = score_records(batch, HashScorer().score(batch.inputs), 0, settings, _NOW_MS)
     scorer, nobody = _Noting(), Any
@@ -56,7 +57,7 @@ async def test_a_large_batch_is_scored_in_parts() -> None:
 async def test_a_batch_without_events_asks_nobody() -> None:
     """Dead letters alone need no scores."""
     broken = [record_of(b"{") for _ in range(3)]
-    batch = fold_batch(PartitionState(SPEC, FORGETFUL), broken, 0)
+    batch = fold_batch(PartitionState(SPEC, FORGETFUL), Fetched.of(broken), 0)
     scorer = _Noting()
     steps = _Steps(Settings(), 0, PartitionState(SPEC, FORGETFUL), Any, scorer, Any, Any, lambda: 0)  # type: ignore[arg-type]
     scored = await steps.score(batch)
@@ -82,8 +83,8 @@ async def test_a_late_event_has_the_scores_behind_it_made_anew() -> None:
     times = {"a": 0, "b": 2_000, "c": 3_000, "late": 1_000, "later": 1_500}
     state = PartitionState(SPEC, FORGETFUL)
     log = [record_of(encode(click(name, START_MS + ms)), offset) for offset, (name, ms) in enumerate(times.items())]
-    fold_batch(state, log[:2], 10**9)  # in an earlier batch
-    batch = fold_batch(state, log[2:], 10**9)
+    fold_batch(state, Fetched.of(log[:2]), 10**9)  # in an earlier batch
+    batch = fold_batch(state, Fetched.of(log[2:]), 10**9)
     steps = _Steps(
         Settings(), 0, state, Any, _Noting(), Any, _Clicks({1: "b", 2: "c"}), lambda: _NOW_MS  # type: ignore[arg-type]
     )  # fmt: skip

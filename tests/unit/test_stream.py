@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 
+from worker.fetched import Fetched
 from worker.settings import Settings
 from worker.stream import batch_app, hand_over, put_back, reassign
 
@@ -33,7 +34,7 @@ class _Handler:
     def taken(self, partition: TopicPartition) -> int:
         return self._taken
 
-    def take(self, partition: TopicPartition, records: list[ConsumerRecord]) -> None:
+    def take(self, partition: TopicPartition, records: Fetched) -> None:
         self.batches.append([record.offset for record in records])
 
     def finished(self) -> dict[TopicPartition, int]:
@@ -75,8 +76,8 @@ def test_what_was_thrown_away_is_fetched_again() -> None:
     assert put_back(_Handler(taken=3), {TP: _records(4), OTHER: _records(9)}) == {TP: 3}
 
 
-def _records(*offsets: int) -> list[ConsumerRecord]:
-    return [ConsumerRecord("clicks", 0, offset, 0, 0, b"k", b"v", None, 0, 0, ()) for offset in offsets]
+def _records(*offsets: int) -> Fetched:
+    return Fetched.of([ConsumerRecord("clicks", 0, offset, 0, 0, b"k", b"v", None, 0, 0, ()) for offset in offsets])
 
 
 def test_no_folder_is_made_where_a_worker_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

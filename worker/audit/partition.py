@@ -15,7 +15,7 @@ from worker.audit.recompute import Sample
 from worker.audit.report import Report
 from worker.audit.revised import difference
 from worker.audit.said import Said
-from worker.contract.clicks import Clicks, read
+from worker.contract.clicks import Clicks, read, texts_of
 from worker.contract.events import InvalidRecord
 from worker.contract.features import FeatureSpec, ModelInputs, encode_rows
 from worker.contract.fold import Fold
@@ -110,7 +110,7 @@ class PartitionAudit:
         self._check_gaps(records)
         values, keys, *numbers = zip(*map(_FIELDS, records), strict=True)
         offsets, timestamps_ms = (np.array(column, np.int64) for column in numbers)
-        taken = read(values, keys, timestamps_ms, self._fold.spec, self._rules.max_future_ms)
+        taken = read(texts_of(values), texts_of(keys), timestamps_ms, self._fold.spec, self._rules.max_future_ms)
         for row, invalid in taken.invalid:
             self._check_invalid(records[row], invalid)
         self._outcomes.add_clicks(taken, numbers[0])

@@ -10,7 +10,7 @@ from msgspec.structs import astuple
 
 from worker.audit import lines
 from worker.audit.lines import Columns, Maker
-from worker.contract.clicks import in_quotes, joined, simple_bytes, texts_in
+from worker.contract.clicks import in_quotes, simple_bytes, texts_of
 from worker.contract.events import EVENT_TYPES, HORIZONS, revision_of
 
 
@@ -95,8 +95,8 @@ class Reader:
     def read(self, values: Sequence[bytes | None]) -> Columns:
         """Events' first scores among records' values. Of what is not `known`, `parse` is to be asked."""
         found = lines.columns(len(values))
-        text = joined(values)
-        lines.read(texts_in(text, values), simple_bytes(text), self._form, *self._bounds, found)
+        texts = texts_of(values)
+        lines.read(texts, simple_bytes(texts.text), self._form, *self._bounds, found)
         return found
 
     def put(self, row: int, score: Score, found: Columns) -> None:

@@ -17,7 +17,8 @@ Longs = npt.NDArray[np.int64]
 
 _encoder = msgspec.json.Encoder()
 #: `scan` looks ahead by as much as a word is long.
-_BEHIND = 8 * scan.END
+BEHIND = 8 * scan.END
+_BEYOND_ASCII = 0x80
 
 
 class Clicks(NamedTuple):
@@ -57,25 +58,21 @@ class Read(NamedTuple):
 
 def clicks_of(events: Sequence[ClickEvent], spec: FeatureSpec) -> Clicks:
     """Events as columns."""
-    columns = _Columns(len(events), spec, b"")
+    columns = _Columns(len(events), spec, np.empty(0, np.uint8))
     for row, event in enumerate(events):
         columns.put(row, event)
     return columns.clicks([key_of(event.visitor_id) for event in events], events.__getitem__)
 
 
-def read(
-    values: Sequence[bytes | None], keys: Sequence[bytes | None], timestamps_ms: Longs, spec: FeatureSpec, max_future_ms: int
-) -> Read:
+def read(values: scan.Texts, keys: scan.Texts, timestamps_ms: Longs, spec: FeatureSpec, max_future_ms: int) -> Read:
     """Records as events: what `codec.decode` makes of each by its value, key and Kafka timestamp."""
-    text = joined(values)
-    columns = _Columns(len(values), spec, text)
+    columns = _Columns(len(timestamps_ms), spec, values.text)
     buckets = scan.Buckets(spec.item_buckets, spec.category_buckets, spec.brand_buckets)
-    newest_ms = timestamps_ms + max_future_ms
-    scan.scan(texts_in(text, values), texts_in(joined(keys), keys), newest_ms, simple_bytes(text), buckets, columns.scanned)
+    scan.scan(values, keys, timestamps_ms + max_future_ms, simple_bytes(values.text), buckets, columns.scanned)
     columns.put_clock()
 
     def decoded(row: int) -> ClickEvent | InvalidRecord:
-        return decode(values[row], keys[row], int(timestamps_ms[row]), max_future_ms)
+        return decode(values.at(row), keys.at(row), int(timestamps_ms[row]), max_future_ms)
 
     invalid: list[tuple[int, InvalidRecord]] = []
     for row in np.flatnonzero(~columns.scanned.plain).tolist():
@@ -90,10 +87,13 @@ def read(
         assert isinstance(event, ClickEvent)
         return event
 
-    clicks = columns.clicks(keys, event_of)  # type: ignore[arg-type]  # no event is without a key
+    text = keys.text.tobytes()
+    spans = zip(keys.starts.tolist(), keys.ends.tolist(), strict=True)
+    clicks = columns.clicks([text[start:end] for start, end in spans], event_of)
+    rows = np.arange(len(timestamps_ms))
     if not invalid:
-        return Read(clicks, np.arange(len(values)), invalid)
-    at = np.delete(np.arange(len(values)), [row for row, _ in invalid])
+        return Read(clicks, rows, invalid)
+    at = np.delete(rows, [row for row, _ in invalid])
     return Read(clicks.at(at), at, invalid)
 
 
@@ -105,22 +105,20 @@ def in_quotes(texts: Sequence[str]) -> tuple[npt.NDArray[np.uint8], Longs]:
     return np.frombuffer(b"".join(quoted), np.uint8), np.stack([starts + 1, ends - 1], axis=1)
 
 
-def joined(texts: Sequence[bytes | None]) -> bytes:
+def texts_of(texts: Sequence[bytes | None]) -> scan.Texts:
     """Texts one after the other, as `scan` wants them."""
-    return scan.END.join([text or b"" for text in texts]) + _BEHIND
+    joined = scan.END.join([text or b"" for text in texts]) + BEHIND
+    sizes = np.array([-1 if text is None else len(text) for text in texts], np.int64)
+    starts = np.cumsum(np.maximum(sizes, 0) + len(scan.END)) - np.maximum(sizes, 0) - len(scan.END)
+    return scan.Texts(np.frombuffer(joined, np.uint8), starts, starts + sizes)
 
 
-def texts_in(joined: bytes, texts: Sequence[bytes | None]) -> scan.Texts:
-    """The texts where `joined` puts them."""
-    sizes = np.array([len(text) if text else 0 for text in texts], np.int64)
-    ends = np.cumsum(sizes + len(scan.END)) - len(scan.END)
-    return scan.Texts(np.frombuffer(joined, np.uint8), ends - sizes, ends)
-
-
-def simple_bytes(joined: bytes) -> npt.NDArray[np.bool_]:
+def simple_bytes(text: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """Which bytes `scan` may take as they are: `scan.UTF8`, or if not all of the text is in UTF-8, `scan.ASCII`."""
+    if text.max(initial=0) < _BEYOND_ASCII:
+        return scan.ASCII
     try:
-        joined.decode()
+        str(text.data, "utf-8")
     except UnicodeDecodeError:
         return scan.ASCII  # whose text it is that is none, the definition finds out
     return scan.UTF8
@@ -129,7 +127,7 @@ def simple_bytes(joined: bytes) -> npt.NDArray[np.bool_]:
 class _Columns:
     """Columns to be filled in, by `scan` from a text or event by event."""
 
-    def __init__(self, size: int, spec: FeatureSpec, text: bytes) -> None:
+    def __init__(self, size: int, spec: FeatureSpec, text: npt.NDArray[np.uint8]) -> None:
         self._spec = spec
         self._texts = [text]
         self._size = len(text)
@@ -159,16 +157,16 @@ class _Columns:
         self.scanned.codes[:, 4] = hours % 24 + 1
         self.scanned.codes[:, 5] = (hours // 24 + 3) % 7 + 1  # the epoch began on a Thursday
 
-    def clicks(self, keys: Sequence[bytes], event: Callable[[int], ClickEvent]) -> Clicks:
+    def clicks(self, keys: list[bytes], event: Callable[[int], ClickEvent]) -> Clicks:
         """The columns as they are."""
         columns = self.scanned
         return Clicks(
-            list(keys),
+            keys,
             columns.time_ms,
             columns.codes,
             columns.price.astype(np.float32),
             columns.event_hash,
-            np.frombuffer(b"".join(self._texts), np.uint8),
+            self._texts[0] if len(self._texts) == 1 else np.frombuffer(b"".join(text.data for text in self._texts), np.uint8),
             columns.event_id,
             columns.visitor_id,
             event,
@@ -177,6 +175,6 @@ class _Columns:
     def _append(self, name: str) -> tuple[int, int]:
         quoted = _encoder.encode(name)
         start = self._size
-        self._texts.append(quoted)
+        self._texts.append(np.frombuffer(quoted, np.uint8))
         self._size += len(quoted)
         return start + 1, self._size - 1

@@ -23,11 +23,16 @@ END = b"\x00"
 
 
 class Texts(NamedTuple):
-    """Texts one after the other, with `END` behind each."""
+    """Texts in one. One that is missing ends before it starts. What is to be scanned has `END` behind each."""
 
     text: Bytes
     starts: Longs  # [B]
     ends: Longs  # [B]
+
+    def at(self, row: int) -> bytes | None:
+        """One of them."""
+        start, end = self.starts[row], self.ends[row]
+        return None if end < start else self.text[start:end].tobytes()
 
 
 class Buckets(NamedTuple):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.contract import kernel
-from worker.contract.clicks import Clicks, read
+from worker.contract.clicks import Clicks, read, texts_of
 from worker.contract.codec import MIN_EVENT_TIME_MS, encode
 from worker.contract.counters import WEIGHTS, Counters
 from worker.contract.events import EVENT_TYPES, ClickEvent
@@ -355,7 +355,7 @@ class Slab:
 def warm_up() -> None:
     """Compile what folds a batch, or load it from disk where that was done before: seconds that no partition should wait for."""
     spec, event = FeatureSpec(), ClickEvent("e", MIN_EVENT_TIME_MS, "v", "view")
-    clicks = read([encode(event)], [b"v"], np.array([MIN_EVENT_TIME_MS]), spec, 0).clicks
+    clicks = read(texts_of([encode(event)]), texts_of([b"v"]), np.array([MIN_EVENT_TIME_MS]), spec, 0).clicks
     slab = Slab(spec, SessionPolicy())
     slab.fold(clicks, [0])
     slab.take_changed(b"mark")

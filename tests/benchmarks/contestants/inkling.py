@@ -18,7 +18,7 @@ class _TimedPipeline(Pipeline):
 
     report: Path
 
-    def take(self, partition: Any, records: list[Any]) -> None:
+    def take(self, partition: Any, records: Any) -> None:
         if not self.report.exists():
             self.report.write_text(f"{time.time()}\n")
         super().take(partition, records)

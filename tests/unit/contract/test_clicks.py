@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.logs import START_MS
 from worker.contract import clicks as module
-from worker.contract.clicks import Clicks, clicks_of, read
+from worker.contract.clicks import Clicks, clicks_of, read, texts_of
 from worker.contract.codec import decode, encode
 from worker.contract.events import ClickEvent, InvalidRecord
 from worker.contract.features import FeatureSpec
@@ -72,7 +72,7 @@ def ids(clicks: Clicks) -> list[tuple[str, str]]:
 
 def assert_read_as_decoded(values: Sequence[bytes | None], keys: Sequence[bytes | None]) -> None:
     decoded = [decode(value, key, START_MS, _DAY_MS) for value, key in zip(values, keys, strict=True)]
-    told = read(values, keys, np.full(len(values), START_MS), SPEC, _DAY_MS)
+    told = read(texts_of(values), texts_of(keys), np.full(len(values), START_MS), SPEC, _DAY_MS)
     assert told.invalid == [(row, one) for row, one in enumerate(decoded) if isinstance(one, InvalidRecord)]
     assert told.at.tolist() == [row for row, one in enumerate(decoded) if isinstance(one, ClickEvent)]
     events = [one for one in decoded if isinstance(one, ClickEvent)]
@@ -106,7 +106,7 @@ def test_what_nearly_all_records_are_is_read_without_decoding(value: bytes, monk
     event = decode(value, b"v-1", START_MS, 0)
     assert isinstance(event, ClickEvent)
     monkeypatch.setattr(module, "decode", lambda *_: pytest.fail("was decoded"))
-    told = read([value] * 2, [b"v-1"] * 2, np.full(2, START_MS), SPEC, 0)
+    told = read(texts_of([value] * 2), texts_of([b"v-1"] * 2), np.full(2, START_MS), SPEC, 0)
     assert not told.invalid
     expected = clicks_of([event] * 2, SPEC)
     np.testing.assert_array_equal(told.clicks.codes, expected.codes)
