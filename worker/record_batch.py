@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
-from aiokafka.record.util import calc_crc32c
 from numba import njit
 
 from worker.contract.move import copy
@@ -108,7 +108,7 @@ class RecordBatch:
         _CHECKED.pack_into(
             batch, _HEAD.size, self._attributes, self._count - 1, time_ms, time_ms, *self._producer, self._count
         )  # fmt: skip
-        checksum = calc_crc32c(memoryview(batch)[_HEAD.size :])
+        checksum = google_crc32c.value(bytes(memoryview(batch)[_HEAD.size :]))
         _HEAD.pack_into(batch, 0, 0, len(batch) - _LENGTH_COUNTS_FROM, -1, _FORMAT, checksum)
         return batch
 
