@@ -47,7 +47,7 @@ class FoldedBatch(NamedTuple):
             rows = slice(start, start + most)
             steps = padded_steps(int(self.inputs.length[rows].max()))
             yield self._replace(
-                clicks=self.clicks.at(np.arange(len(self.offsets))[rows]),
+                clicks=self.clicks.part(start, start + most),
                 offsets=self.offsets[rows],
                 timestamps_ms=self.timestamps_ms[rows],
                 sessions=self.sessions[rows],

@@ -12,7 +12,7 @@ _IV = np.array(
     ],
     np.uint64,
 )  # fmt: skip
-#: Which message word goes where in each of the 12 rounds.
+#: Which message word goes where in each of the 12 rounds. Unsigned, as a place that may be negative costs a look each time.
 _SIGMA = np.array(
     [
         [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
@@ -28,7 +28,7 @@ _SIGMA = np.array(
         [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
         [14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3],
     ],
-    np.int64,
+    np.uint64,
 )  # fmt: skip
 Words = npt.NDArray[np.uint64]
 

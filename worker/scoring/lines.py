@@ -57,11 +57,7 @@ def score_lines(scored: Scored, scores: Scores, model: str, now_ms: int, deadlin
 
     Raises ValueError for a number that is no probability.
     """
-    heads = (scores.purchase, scores.cart, scores.churn[:, None], scores.next_type)
-    # In double precision, so that no more is lost than what is not printed.
-    millionths = np.rint(np.concatenate(heads, axis=1).astype(np.float64) * _WHOLE)  # [B, N]
-    if not ((millionths >= 0) & (millionths <= _WHOLE)).all():
-        raise ValueError("a score is no probability")
+    chances = np.concatenate((scores.purchase, scores.cart, scores.churn[:, None], scores.next_type), axis=1)  # [B, N]
     items = np.frombuffer(_encoder.encode_lines(scores.next_items or ()), np.uint8)
     between = _between(scored.place, model, scores, now_ms)
     ends = np.cumsum([len(text) for text in between])
@@ -71,11 +67,12 @@ def score_lines(scored: Scored, scores: Scores, model: str, now_ms: int, deadlin
     room = count * (int(ends[-1]) + rest) + names + len(items)
     lines, line_ends = np.empty(room, np.uint8), np.empty(count, np.int64)
     numbers = np.stack([scored.offsets, scored.positions, scored.event_times_ms, scored.ages_ms, scored.revisions], axis=1)
-    _write(
+    if not _write(
         np.frombuffer(b"".join(between), np.uint8), ends, numbers, scored.ages_ms <= deadline_ms,
         scored.sessions, scored.input_hashes, scored.text, scored.event_ids, scored.visitor_ids, items,
-        millionths.astype(np.uint32), lines, line_ends,
-    )  # fmt: skip
+        chances, lines, line_ends,
+    ):  # fmt: skip
+        raise ValueError("a score is no probability")
     return lines[: line_ends[-1] if count else 0].tobytes(), np.diff(line_ends, prepend=0)
 
 
@@ -140,11 +137,11 @@ def _write(
     event_ids: Longs,
     visitor_ids: Longs,
     items: Bytes,  # a line each, as JSON; empty: there are none
-    millionths: npt.NDArray[np.uint32],  # [B, N]
+    chances: npt.NDArray[np.float32],  # [B, N]
     lines: Bytes,
     line_ends: Longs,
-) -> None:
-    """Fill the holes, in the order of ScoreEvent's fields, for one event after the other."""
+) -> bool:
+    """Fill the holes, in the order of ScoreEvent's fields, for one event after the other. False if a chance is none."""
     at = item = 0
     for i in range(len(numbers)):
         at = copy(between, 0, ends[0], lines, at)
@@ -169,12 +166,16 @@ def _write(
         at = copy(between, ends[7], ends[8], lines, at)
         at = _hash(lines, at, hashes[i])
         at = copy(between, ends[8], ends[9], lines, at)
-        at = _chances(lines, at, millionths[i])
+        end = _chances(lines, at, chances[i])
+        if end < 0:
+            return False
+        at = end
         at = copy(between, ends[9], ends[10], lines, at)
         if len(items):
             at, item = _line(lines, at, items, item)
             at = copy(between, ends[10], ends[11], lines, at)
         line_ends[i] = at
+    return True
 
 
 @njit(cache=True, nogil=True)
@@ -209,11 +210,15 @@ def _hash(lines: Bytes, at: int, number: np.uint64) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _chances(lines: Bytes, at: int, millionths: npt.NDArray[np.uint32]) -> int:
-    """The field `scores`."""
+def _chances(lines: Bytes, at: int, chances: npt.NDArray[np.float32]) -> int:
+    """The field `scores`. -1 for a number that is no probability."""
     copy(_TEMPLATE, 0, len(_TEMPLATE), lines, at)
     for hole in range(len(_HOLES)):
-        place, number = at + _HOLES[hole], millionths[hole]
+        # In double precision, so that no more is lost than what is not printed.
+        millionths = np.rint(np.float64(chances[hole]) * _WHOLE)
+        if not 0 <= millionths <= _WHOLE:
+            return -1
+        place, number = at + _HOLES[hole], np.uint32(millionths)
         thousandths = number // np.uint32(1000)
         whole = thousandths // np.uint32(1000)
         lines[place] = np.uint32(ord("0")) + whole
