@@ -65,6 +65,8 @@ _EVENT_ID, _TIME, _VISITOR, _TYPE, _ITEM, _CATEGORY, _BRAND, _PRICE, _QUANTITY =
     for name in ("event_id", "event_time", "visitor_id", "event_type", "item_id", "category", "brand", "price", "quantity")
 )
 _UNKNOWN = -1
+#: Texts whose buckets are remembered while a batch is read.
+_KNOWN = 1024
 _REQUIRED = 1 << _EVENT_ID | 1 << _TIME | 1 << _VISITOR | 1 << _TYPE
 #: So many digits are exact as a double, and so is the power of ten below: the quotient then is the nearest double.
 _MOST_DIGITS = 15
@@ -85,6 +87,7 @@ def scan(values: Texts, keys: Texts, newest_ms: Longs, simple: npt.NDArray[np.bo
     """
     state, message = np.empty(8, np.uint64), np.empty(16, np.uint64)
     spans = np.empty((len(_NAME_ENDS), 2), np.int64)
+    known = np.zeros((3, _KNOWN, 3), np.int64)
     for i in range(len(values.starts)):
         scanned.plain[i] = False
         if values.ends[i] - values.starts[i] > MAX_RECORD_BYTES:
@@ -105,9 +108,9 @@ def scan(values: Texts, keys: Texts, newest_ms: Longs, simple: npt.NDArray[np.bo
         scanned.plain[i] = True
         scanned.time_ms[i], scanned.price[i] = time_ms, price
         scanned.codes[i, 0] = kind + 1
-        scanned.codes[i, 1] = _bucket(values.text, spans[_ITEM], _ITEM_KEY, buckets.item, state, message)
-        scanned.codes[i, 2] = _bucket(values.text, spans[_CATEGORY], _CATEGORY_KEY, buckets.category, state, message)
-        scanned.codes[i, 3] = _bucket(values.text, spans[_BRAND], _BRAND_KEY, buckets.brand, state, message)
+        scanned.codes[i, 1] = _bucket(values.text, spans[_ITEM], _ITEM_KEY, buckets.item, known[0], state, message)
+        scanned.codes[i, 2] = _bucket(values.text, spans[_CATEGORY], _CATEGORY_KEY, buckets.category, known[1], state, message)
+        scanned.codes[i, 3] = _bucket(values.text, spans[_BRAND], _BRAND_KEY, buckets.brand, known[2], state, message)
         scanned.event_hash[i] = hash_text(values.text, event[0], event[1], _EVENT_KEY, state, message)
         scanned.event_id[i] = event
         scanned.visitor_id[i] = visitor
@@ -251,10 +254,17 @@ def _is_id(text: Bytes, span: Longs) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _bucket(text: Bytes, span: Longs, key: Words, buckets: int, state: Words, message: Words) -> int:
-    """`features.bucket` of a text."""
-    if span[0] == span[1]:
+def _bucket(text: Bytes, span: Longs, key: Words, buckets: int, known: Longs, state: Words, message: Words) -> int:
+    """`features.bucket` of a text. `known` has of some texts where they were and their buckets: most of a batch's come again."""
+    start, end = span
+    if start == end:
         return 0
-    hashed = hash_text(text, span[0], span[1], key, state, message)
-    found: int = np.int64(hashed % np.uint64(buckets - 1)) + 1  # type: ignore[assignment]
-    return found
+    place = np.uint64(0)
+    for at in range(start, end):
+        place = place * np.uint64(31) + np.uint64(text[at])
+    before = known[place % np.uint64(_KNOWN)]
+    if not _same(text, start, end, text, before[0], before[1] - before[0]):
+        hashed = hash_text(text, start, end, key, state, message)
+        before[:] = start, end, np.int64(hashed % np.uint64(buckets - 1)) + 1
+    bucket: int = before[2]
+    return bucket

@@ -1,6 +1,7 @@
 """Records read as columns against the definition: `codec.decode` of each, and the columns of what it gives."""
 
 import json
+import random
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -122,3 +123,16 @@ def test_prices_are_the_nearest_numbers(price: Decimal) -> None:
         f"{price:f}".encode(),
     )
     assert_read_as_decoded([value], [b"v"])
+
+
+def test_more_names_than_are_remembered_have_their_own_buckets() -> None:
+    """Names come again at once, later, and when others have taken their place; each field has buckets of its own."""
+    draw = random.Random(5)
+    names = [f"name-{number}" for number in range(3_000)]
+    events = [
+        ClickEvent(
+            f"e-{n}", START_MS, "v-1", "view", item_id=one, category=draw.choice([one, *names[:50]]), brand=draw.choice(names)
+        )
+        for n, one in enumerate(draw.choices(names, k=6_000))
+    ]
+    assert_read_as_decoded([encode(event) for event in events], [b"v-1"] * len(events))
