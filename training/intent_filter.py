@@ -76,59 +76,65 @@ class IntentFilter(nn.Module):
     def filtered(self, codes: Tensor, numbers: Tensor, rates: Rates, fold: Tensor | None, rounds: int) -> tuple[Tensor, Tensor]:
         """Belief [B, T, K] and the log-likelihood of the rows up to each [B, T]. `rounds`: see `rounds_for`.
 
-        The recursion a_t = a_{t-1} (going on * what follows) * habits(x_t) is a product of matrices. All prefixes come from
-        products within blocks of rows, all blocks at once, and a few rounds of doubling over the blocks (Blelloch, 1990).
+        The recursion a_t = a_{t-1} (going on * what follows) * habits(x_t) is a product of matrices. Products of blocks of rows,
+        all blocks at once, and a few rounds of doubling over the blocks (Blelloch, 1990) give the state that each block begins
+        with; from there it is taken through the block's rows.
         """
         habit = self._habits(codes, numbers)  # [B, T, K], logs
         steps, top = habit.shape[1], habit.amax(dim=-1, keepdim=True)
-        step = (torch.sigmoid(self.goes_on)[:, None] * torch.softmax(self.follows, dim=-1)) * torch.exp(habit - top)[:, :, None]
-        first = torch.exp(habit - top)[:, 0] * self._starts(codes, numbers, rates, fold)  # [B, K]
-        identity = torch.eye(STATES, dtype=step.dtype, device=step.device).expand(step.shape[0], 1, -1, -1)
-        # 1 blocks of rows, the last one filled up; the first row has no step before it
-        row = torch.arange(steps, device=step.device)
+        moves = torch.sigmoid(self.goes_on)[:, None] * torch.softmax(self.follows, dim=-1)
+        # 1 blocks of rows, the last one filled up
         count = (steps + _BLOCK - 1) // _BLOCK  # N
-        place = torch.arange(count, device=step.device)[:, None] * _BLOCK + torch.arange(_BLOCK, device=step.device)
-        blocks = torch.cat([identity, step[:, 1:], identity], dim=1)[:, place.clamp(max=steps)]  # [B, N, _BLOCK, K, K]
-        # 2 products within each block, from its first row to each
-        within, logs = [blocks[:, :, 0]], [torch.zeros_like(blocks[:, :, 0, 0, 0])]
+        blocks = F.pad(torch.exp(habit - top), (0, 0, 0, count * _BLOCK - steps), value=1.0).unflatten(1, (count, _BLOCK))
+        rows = blocks.unbind(dim=2)  # _BLOCK of [B, N, K]
+        # 2 the product of each block, up to the step into the next one
+        product, log = moves * rows[0][..., None], torch.zeros_like(rows[0][..., 0])
         for k in range(1, _BLOCK):
-            product, log = within[-1] @ blocks[:, :, k], logs[-1]
-            if k % _UNSCALED == 0:
+            product = (product * rows[k][:, :, None]) @ moves
+            if (k + 1) % _UNSCALED == 0:
                 product, log = _scaled(product, log)
-            within.append(product)
-            logs.append(log)
         # 3 products of all blocks before each
-        ahead, ahead_log = torch.cat([identity, within[-1]], dim=1)[:, :count], F.pad(logs[-1], (1, 0))[:, :count]
+        identity = torch.eye(STATES, dtype=product.dtype, device=product.device).expand(product.shape[0], 1, -1, -1)
+        ahead, ahead_log = torch.cat([identity, product], dim=1)[:, :count], F.pad(log, (1, 0))[:, :count]
         for r in range(rounds):
             before = torch.cat([identity.expand(-1, 2**r, -1, -1), ahead], dim=1)[:, :count]
             ahead, ahead_log = _scaled(before @ ahead, ahead_log + F.pad(ahead_log, (2**r, 0))[:, :count])
-        # 4 the state that each block begins with goes through it
-        begin = first[:, None, None] @ ahead  # [B, N, 1, K]
-        all_rows = (begin @ torch.stack(within, dim=-2).flatten(-2)).reshape(codes.shape[0], count, _BLOCK, STATES)
-        alpha = all_rows[:, row // _BLOCK, row % _BLOCK]  # [B, T, K]
+        # 4 the state that each block begins with goes through its rows
+        state = self._starts(codes, numbers, rates, fold)[:, None, None] @ ahead  # [B, N, 1, K]
+        states, logs = [], []
+        for k, row in enumerate(rows):
+            state = state * row[:, :, None] if k == 0 else (state @ moves) * row[:, :, None]
+            if k % _UNSCALED == 0:
+                state, ahead_log = _scaled(state, ahead_log)
+            states.append(state)
+            logs.append(ahead_log)
+        alpha = torch.cat(states, dim=2).flatten(1, 2)[:, :steps]  # [B, T, K]
         total = alpha.sum(dim=-1, keepdim=True).clamp(min=_LEAST_FLOAT)  # [B, T, 1]
-        scale = (torch.stack(logs, dim=-1) + ahead_log[..., None])[:, row // _BLOCK, row % _BLOCK] + top[..., 0].cumsum(dim=1)
+        scale = torch.stack(logs, dim=-1).flatten(1)[:, :steps] + top[..., 0].cumsum(dim=1)
         return alpha / total, scale + torch.log(total[..., 0])
 
     def _habits(self, codes: Tensor, numbers: Tensor) -> Tensor:
         """[B, T, K]: log-likelihood of each row in each state."""
-        known = torch.nan_to_num(numbers).clamp(min=0.0)
-        first = known[..., _POSITION] <= 1
-        before = F.pad(codes, (0, 0, 1, 0))[:, :-1]
-        item, category = codes[..., _ITEM], codes[..., _CATEGORY]
-        still = (item == before[..., _ITEM]) & (item > 0)
-        again = (known[..., _REPEATS] > 0) & (item > 0)
-        shown = torch.where(item == 0, 0, torch.where(still, 3, torch.where(again, 2, 1)))
-        kind = (codes[..., _TYPE].long() - 1).clamp(0, _TYPES - 1)
-        event = torch.log_softmax(self.usual_event + self.event, dim=-1)  # [K, 8 * 4]
+        known = torch.nan_to_num(numbers[..., [_GAP, _POSITION, _REPEATS]]).clamp(min=0.0)
+        gap, position, repeats = known.unbind(dim=-1)
+        kind, item, category = (codes[..., column].long() for column in (_TYPE, _ITEM, _CATEGORY))
+        item_before, category_before = (F.pad(of, (1, 0))[:, :-1] for of in (item, category))
+        first = position <= 1
+        shown = torch.where(item == item_before, 3, torch.where(repeats > 0, 2, 1)) * (item > 0)
         # A session's first event cannot show an item again: only its type tells.
+        event = torch.log_softmax(self.usual_event + self.event, dim=-1)  # [K, 8 * 4]
         types = torch.logsumexp(event.reshape(STATES, _TYPES, _SHOWN), dim=-1)
-        seen = torch.where(first[..., None], F.embedding(kind, types.T), F.embedding(kind * _SHOWN + shown.long(), event.T))
-        steps = (torch.log1p(known[..., _GAP]) / _PAUSE_STEP).long().clamp(0, _PAUSES - 1)
-        pause = F.embedding(steps, torch.log_softmax(self.usual_pause + self.pause, dim=-1).T)
-        free = (shown <= 1) & (category > 0) & (before[..., _CATEGORY] > 0)
-        kept = torch.where((category == before[..., _CATEGORY])[..., None], F.logsigmoid(self.keeps), F.logsigmoid(-self.keeps))
-        return seen + torch.where(first[..., None], 0.0, pause) + torch.where((free & ~first)[..., None], kept, 0.0)
+        kind = (kind - 1).clamp(0, _TYPES - 1)
+        seen = F.embedding(torch.where(first, kind, _TYPES + kind * _SHOWN + shown), torch.cat([types, event], dim=-1).T)
+        # Nor has it a pause, and it neither keeps nor leaves a category.
+        nothing = torch.zeros_like(self.keeps)[:, None]
+        steps = (torch.log1p(gap) / _PAUSE_STEP).long().clamp(0, _PAUSES - 1)
+        pauses = torch.cat([nothing, torch.log_softmax(self.usual_pause + self.pause, dim=-1)], dim=-1)  # [K, 1 + 16]
+        pause = F.embedding(torch.where(first, 0, steps + 1), pauses.T)
+        free = ~first & (shown <= 1) & (category > 0) & (category_before > 0)
+        keeps = torch.cat([nothing, F.logsigmoid(self.keeps)[:, None], F.logsigmoid(-self.keeps)[:, None]], dim=-1)  # [K, 3]
+        kept = F.embedding(torch.where(category == category_before, 1, 2) * free, keeps.T)
+        return seen + pause + kept
 
     def _starts(self, codes: Tensor, numbers: Tensor, rates: Rates, fold: Tensor | None) -> Tensor:
         """[B, K]: the state of the window's first row, which may be in the middle of a session."""
