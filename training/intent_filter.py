@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.examples import Batch, Examples
+from training.packed import Packed
 from training.rates import Rates
 from worker.contract.events import EVENT_TYPES, HAZARD_HEADS
 from worker.contract.features import CODES, NUMBERS, TYPE_CODE, FeatureSpec
@@ -41,7 +42,7 @@ BELIEFS = STATES + len(HAZARD_HEADS) + 1
 
 
 class IntentFilter(nn.Module):
-    """codes int [B, T, 6], numbers float [B, T, 18] -> [B, T, BELIEFS]; row t's depend on rows 0..t only.
+    """codes int64 [N, 6], numbers float [N, 18] -> [N, BELIEFS]; a row's depend on it and those before it in its session only.
 
     K states, each with its habits: type and item [K, 8 * 4], pause [K, 16], category kept or left [K, 2], what follows [K, K],
     going on [K]. The first row's state depends on how its category does (`Rates`).
@@ -67,26 +68,29 @@ class IntentFilter(nn.Module):
         self.later_start = nn.Parameter(torch.zeros(STATES))
         self.requires_grad_(False)
 
-    def forward(self, codes: Tensor, numbers: Tensor, rates: Rates, fold: Tensor | None = None) -> Tensor:
-        belief = self.filtered(codes, numbers, rates, fold, self.rounds)[0]
+    def forward(self, codes: Tensor, numbers: Tensor, where: Packed, rates: Rates, fold: Tensor | None = None) -> Tensor:
+        belief = self.filtered(codes, numbers, where, rates, fold, self.rounds)[0]
         leaving = 1.0 - torch.sigmoid(self.goes_on)
         said = belief @ torch.cat([self.value, leaving[:, None]], dim=-1)
         return torch.cat([belief, torch.logit(said.clamp(_LEAST, 1 - _LEAST))], dim=-1)
 
-    def filtered(self, codes: Tensor, numbers: Tensor, rates: Rates, fold: Tensor | None, rounds: int) -> tuple[Tensor, Tensor]:
-        """Belief [B, T, K] and the log-likelihood of the rows up to each [B, T]. `rounds`: see `rounds_for`.
+    def filtered(
+        self, codes: Tensor, numbers: Tensor, where: Packed, rates: Rates, fold: Tensor | None, rounds: int
+    ) -> tuple[Tensor, Tensor]:
+        """Belief [N, K] and the log-likelihood of the session's rows up to each [N]. `rounds`: see `rounds_for`.
 
         The recursion a_t = a_{t-1} (going on * what follows) * habits(x_t) is a product of matrices. Products of blocks of rows,
         all blocks at once, and a few rounds of doubling over the blocks (Blelloch, 1990) give the state that each block begins
         with; from there it is taken through the block's rows.
         """
-        habit = self._habits(codes, numbers)  # [B, T, K], logs
-        steps, top = habit.shape[1], habit.amax(dim=-1, keepdim=True)
+        habit = self._habits(codes, numbers, where)  # [N, K], logs
+        top = habit.amax(dim=-1, keepdim=True)
         moves = torch.sigmoid(self.goes_on)[:, None] * torch.softmax(self.follows, dim=-1)
-        # 1 blocks of rows, the last one filled up
-        count = (steps + _BLOCK - 1) // _BLOCK  # N
-        blocks = F.pad(torch.exp(habit - top), (0, 0, 0, count * _BLOCK - steps), value=1.0).unflatten(1, (count, _BLOCK))
-        rows = blocks.unbind(dim=2)  # _BLOCK of [B, N, K]
+        # 1 blocks of rows, the last one filled up with rows that nothing follows
+        steps = where.number.shape[1]
+        count = (steps + _BLOCK - 1) // _BLOCK
+        places = F.pad(where.number, (0, count * _BLOCK - steps)).reshape(-1, count, _BLOCK)
+        rows = F.embedding(places, torch.exp(habit - top)).unbind(dim=2)  # _BLOCK of [B, count, K]
         # 2 the product of each block, up to the step into the next one
         product, log = moves * rows[0][..., None], torch.zeros_like(rows[0][..., 0])
         for k in range(1, _BLOCK):
@@ -100,7 +104,7 @@ class IntentFilter(nn.Module):
             before = torch.cat([identity.expand(-1, 2**r, -1, -1), ahead], dim=1)[:, :count]
             ahead, ahead_log = _scaled(before @ ahead, ahead_log + F.pad(ahead_log, (2**r, 0))[:, :count])
         # 4 the state that each block begins with goes through its rows
-        state = self._starts(codes, numbers, rates, fold)[:, None, None] @ ahead  # [B, N, 1, K]
+        state = self._starts(codes[where.first], numbers[where.first], rates, fold)[:, None, None] @ ahead  # [B, N, 1, K]
         states, logs = [], []
         for k, row in enumerate(rows):
             state = state * row[:, :, None] if k == 0 else (state @ moves) * row[:, :, None]
@@ -108,38 +112,37 @@ class IntentFilter(nn.Module):
                 state, ahead_log = _scaled(state, ahead_log)
             states.append(state)
             logs.append(ahead_log)
-        alpha = torch.cat(states, dim=2).flatten(1, 2)[:, :steps]  # [B, T, K]
-        total = alpha.sum(dim=-1, keepdim=True).clamp(min=_LEAST_FLOAT)  # [B, T, 1]
-        scale = torch.stack(logs, dim=-1).flatten(1)[:, :steps] + top[..., 0].cumsum(dim=1)
-        return alpha / total, scale + torch.log(total[..., 0])
+        alpha = where.taken(torch.cat(states, dim=2).flatten(1, 2))  # [N, K]
+        total = alpha.sum(dim=-1, keepdim=True).clamp(min=_LEAST_FLOAT)
+        scale = where.taken(torch.stack(logs, dim=-1).flatten(1)) + where.summed(top)[:, 0]
+        return alpha / total, scale + torch.log(total[:, 0])
 
-    def _habits(self, codes: Tensor, numbers: Tensor) -> Tensor:
-        """[B, T, K]: log-likelihood of each row in each state."""
-        known = torch.nan_to_num(numbers[..., [_GAP, _POSITION, _REPEATS]]).clamp(min=0.0)
-        gap, position, repeats = known.unbind(dim=-1)
-        kind, item, category = (codes[..., column].long() for column in (_TYPE, _ITEM, _CATEGORY))
-        item_before, category_before = (F.pad(of, (1, 0))[:, :-1] for of in (item, category))
+    def _habits(self, codes: Tensor, numbers: Tensor, where: Packed) -> Tensor:
+        """[N, K]: log-likelihood of each row in each state."""
+        gap, position, repeats = (torch.nan_to_num(numbers[:, column]).clamp(min=0.0) for column in (_GAP, _POSITION, _REPEATS))
+        columns, columns_before = codes.unbind(dim=-1), where.before(codes).unbind(dim=-1)
+        item, category = columns[_ITEM], columns[_CATEGORY]
+        kind = (columns[_TYPE] - 1).clamp(0, _TYPES - 1)
         first = position <= 1
-        shown = torch.where(item == item_before, 3, torch.where(repeats > 0, 2, 1)) * (item > 0)
+        shown = torch.where(item == columns_before[_ITEM], 3, torch.where(repeats > 0, 2, 1)) * (item > 0)
         # A session's first event cannot show an item again: only its type tells.
         event = torch.log_softmax(self.usual_event + self.event, dim=-1)  # [K, 8 * 4]
         types = torch.logsumexp(event.reshape(STATES, _TYPES, _SHOWN), dim=-1)
-        kind = (kind - 1).clamp(0, _TYPES - 1)
         seen = F.embedding(torch.where(first, kind, _TYPES + kind * _SHOWN + shown), torch.cat([types, event], dim=-1).T)
         # Nor has it a pause, and it neither keeps nor leaves a category.
         nothing = torch.zeros_like(self.keeps)[:, None]
         steps = (torch.log1p(gap) / _PAUSE_STEP).long().clamp(0, _PAUSES - 1)
         pauses = torch.cat([nothing, torch.log_softmax(self.usual_pause + self.pause, dim=-1)], dim=-1)  # [K, 1 + 16]
         pause = F.embedding(torch.where(first, 0, steps + 1), pauses.T)
-        free = ~first & (shown <= 1) & (category > 0) & (category_before > 0)
+        free = ~first & (shown <= 1) & (category > 0) & (columns_before[_CATEGORY] > 0)
         keeps = torch.cat([nothing, F.logsigmoid(self.keeps)[:, None], F.logsigmoid(-self.keeps)[:, None]], dim=-1)  # [K, 3]
-        kept = F.embedding(torch.where(category == category_before, 1, 2) * free, keeps.T)
+        kept = F.embedding(torch.where(category == columns_before[_CATEGORY], 1, 2) * free, keeps.T)
         return seen + pause + kept
 
     def _starts(self, codes: Tensor, numbers: Tensor, rates: Rates, fold: Tensor | None) -> Tensor:
-        """[B, K]: the state of the window's first row, which may be in the middle of a session."""
-        by_rate = rates.of_first_category(codes, fold) @ self.start_by_rate
-        begins = numbers[:, :1, _POSITION] <= 1
+        """codes [B, 6], numbers [B, 18] -> [B, K]: the state of windows' first rows, which may be in the midst of a session."""
+        by_rate = rates.of_category(codes[:, _CATEGORY], fold) @ self.start_by_rate
+        begins = numbers[:, _POSITION, None] <= 1
         return torch.softmax(torch.where(begins, self.start + by_rate, self.later_start), dim=-1)
 
     def fit(self, examples: Examples, rates: Rates, seed: int) -> None:
@@ -182,13 +185,15 @@ class IntentFilter(nn.Module):
         self.event[-1, buys : buys + _SHOWN] += 4.0
 
     def _loss(self, batch: Batch, rates: Rates) -> Tensor:
-        codes, numbers = torch.from_numpy(batch.inputs.codes), torch.from_numpy(batch.inputs.numbers)
         length = torch.from_numpy(batch.inputs.length[:, 0]).long()
-        belief, likelihood = self.filtered(codes, numbers, rates, torch.from_numpy(batch.fold), rounds_for(codes.shape[1]))
+        codes, numbers = torch.from_numpy(batch.inputs.codes).long(), torch.from_numpy(batch.inputs.numbers)
+        where, fold = Packed.up_to(length - 1, codes.shape[1]), torch.from_numpy(batch.fold)
+        rounds = rounds_for(codes.shape[1])
+        belief, likelihood = self.filtered(where.taken(codes), where.taken(numbers), where, rates, fold, rounds)
         last = torch.arange(len(codes)), length - 1
         ended = torch.from_numpy(batch.churn)[last] == 1
-        leaving = torch.log((belief[last] @ (1.0 - torch.sigmoid(self.goes_on))).clamp(min=_LEAST_FLOAT))
-        return -(likelihood[last].sum() + (leaving * ended).sum()) / length.sum()
+        leaving = torch.log((belief[where.last] @ (1.0 - torch.sigmoid(self.goes_on))).clamp(min=_LEAST_FLOAT))
+        return -(likelihood[where.last].sum() + (leaving * ended).sum()) / length.sum()
 
     def _penalty(self) -> Tensor:
         """Minus the log of the priors."""

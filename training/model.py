@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.architecture import Architecture
+from training.packed import Packed
 from training.row_features import FEATURES, RowFeatures
 from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS
 from worker.contract.features import CODES, NUMBERS, FeatureSpec
@@ -80,8 +81,8 @@ class IntentModel(nn.Module):
 
         # What goes in is as exact as where it is served: beliefs are products of many small numbers.
         with torch.autocast(codes.device.type, enabled=False):
-            features = self.features(codes, numbers, fold)
-        category, embedded = self._rows(codes, features)
+            raw = self.features.raw(codes, numbers, fold)
+        features, category, embedded = self._rows(codes, raw)
         hidden = self.dropout(after_each(self.trunk, self.dropout(embedded)))  # [B, T, width]
         return self._heads(codes, places_of(numbers), features, category, hidden)
 
@@ -89,16 +90,19 @@ class IntentModel(nn.Module):
         """Of the row `last` int [B] of each session what `forward` says in evaluation, [B, ...]; this is what is served."""
         from training.trunk import after_newest
 
-        at = torch.arange(codes.shape[0], device=codes.device), last
-        features = self.features(codes, numbers)
-        category, embedded = self._rows(codes, features)
-        hidden = after_newest(self.trunk, embedded, last)
-        return self._heads(codes[at], places_of(numbers[at]), features[at], category[at], hidden)
+        where = Packed.up_to(last, codes.shape[1])
+        codes, numbers = where.taken(codes.long()), where.taken(numbers)
+        features, category, embedded = self._rows(codes, self.features.of_rows(codes, numbers, where))
+        hidden = after_newest(self.trunk, embedded, where)
+        return self._heads(codes[where.last], places_of(numbers[where.last]), features[where.last], category[where.last], hidden)
 
-    def _rows(self, codes: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Embedded category [B, T, category_width], what goes into the trunk [B, T, width]."""
+    def _rows(self, codes: Tensor, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Codes [..., 6] and features as they are [..., FEATURES] -> features, standardised, embedded category
+        [..., category_width], what goes into the trunk [..., width].
+        """
+        features = self.features.standardised(raw)
         category = self.categories(self._forgetful(codes[..., _CATEGORY]))
-        return category, self.types(codes[..., _TYPE]) + self.category_in(category) + self.numbers_in(features)
+        return features, category, self.types(codes[..., _TYPE]) + self.category_in(category) + self.numbers_in(features)
 
     def _heads(self, codes: Tensor, place: Tensor, features: Tensor, category: Tensor, hidden: Tensor) -> Heads:
         link, churn, next_type = self.wide(wide_inputs(codes, features)).split([_LINKS, 1, len(EVENT_TYPES)], dim=-1)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from training.examples import FOLDS, Examples
 from training.labels import UNKNOWN
+from training.packed import Packed
 from worker.contract.events import HAZARD_HEADS, HORIZONS
 from worker.contract.features import CODES, NUMBERS, FeatureSpec
 
@@ -37,7 +38,7 @@ class Seen(NamedTuple):
 
 
 class Rates(nn.Module):
-    """codes int [B, T, 6] -> [B, T, RATES]: log-odds of what followed less those of the shop, 0 for what was never seen.
+    """codes int64 [N, 6] -> [N, RATES]: log-odds of what followed less those of the shop, 0 for what was never seen.
 
     A missing id is a bucket like any other. `fold` [B] picks the rates without the sessions of that fold: those that a session
     is trained with, as its own outcome must not be among its inputs.
@@ -56,25 +57,29 @@ class Rates(nn.Module):
                 self.register_buffer(f"{scope}_{place}_folds", torch.zeros(FOLDS, buckets, _HEADS), persistent=False)
         self.register_buffer("price", torch.zeros(spec.category_buckets))
 
-    def forward(self, codes: Tensor, fold: Tensor | None = None) -> Tensor:
-        first = codes[:, :1].expand(-1, codes.shape[1], -1)
+    def forward(self, codes: Tensor, where: Packed, fold: Tensor | None = None) -> Tensor:
+        here = self._of("here", codes, None if fold is None else fold[where.session])
+        first = self._of("first", codes[where.first], fold)  # [B, RATES / 2]
+        return torch.cat([here, F.embedding(where.session, first)], dim=-1)
+
+    def _of(self, place: str, codes: Tensor, fold: Tensor | None) -> Tensor:
+        """codes [n, 6], fold [n] -> [n, RATES / 2]"""
+        columns = codes.unbind(dim=-1)
         parts = []
-        for place, at in (("here", codes), ("first", first)):
-            for scope, column in zip(_SCOPES, _COLUMNS, strict=True):
-                if fold is None:
-                    parts.append(F.embedding(at[..., column].long(), getattr(self, f"{scope}_{place}")))
-                else:
-                    parts.append(getattr(self, f"{scope}_{place}_folds")[fold[:, None], at[..., column].long()])
+        for scope, column in zip(_SCOPES, _COLUMNS, strict=True):
+            if fold is None:
+                parts.append(F.embedding(columns[column], getattr(self, f"{scope}_{place}")))
+            else:
+                parts.append(getattr(self, f"{scope}_{place}_folds")[fold, columns[column]])
         return torch.cat(parts, dim=-1)
 
-    def of_first_category(self, codes: Tensor, fold: Tensor | None = None) -> Tensor:
-        """[B, heads]: how the category does in which the window begins."""
-        category = codes[:, 0, _CATEGORY].long()
+    def of_category(self, category: Tensor, fold: Tensor | None = None) -> Tensor:
+        """int [B] -> [B, heads]: how the categories do in which windows begin."""
         return F.embedding(category, self.category_first) if fold is None else self.category_first_folds[fold, category]
 
-    def usual_price(self, codes: Tensor) -> Tensor:
-        """[B, T]: the mean log price of the row's category."""
-        return F.embedding(codes[..., _CATEGORY].long(), self.price[:, None])[..., 0]
+    def usual_price(self, category: Tensor) -> Tensor:
+        """int [n] -> [n]: the mean log price of categories."""
+        return F.embedding(category, self.price[:, None])[:, 0]
 
     @torch.no_grad()
     def fit(self, examples: Examples) -> None:

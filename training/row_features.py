@@ -6,8 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from training.intent_filter import BELIEFS, IntentFilter
+from training.packed import Packed
 from training.rates import RATES, Rates
 from worker.contract.events import EVENT_TYPES
 from worker.contract.features import CODES, NUMBERS, TYPE_CODE, FeatureSpec, ModelInputs
@@ -18,7 +20,7 @@ _PRICE, _GAP, _POSITION, _REPEATS = (NUMBERS.index(name) for name in ("price", "
 _SCOPES = ("visitor", "item", "category", "brand")
 _VIEWS = [NUMBERS.index(f"{scope}_views") for scope in _SCOPES]
 _RATED = ("carts", "purchases")
-_COUNTS = {of: [NUMBERS.index(f"{scope}_{of}") for scope in _SCOPES] for of in _RATED}
+_COUNTS = [NUMBERS.index(f"{scope}_{of}") for of in _RATED for scope in _SCOPES]
 #: Views that the shop's overall rate is worth when a scope's own rate is smoothed towards it.
 _PRIOR_VIEWS = 10.0
 #: Rates below this are not told apart.
@@ -36,7 +38,8 @@ _PAUSES, _PAUSE_WIDTH = (0.0, 1.5, 3.0, 4.5, 6.0, 7.5), 0.9
 
 #: Features that `RowFeatures` gives.
 _OWN = len(NUMBERS) + len(_MAY_MISS) + len(_SCOPES) * len(_RATED) + len(_SAME) + 2 + 4
-_RUNNING = len(EVENT_TYPES) + 2 * len(_PAUSES) + 6 + 3
+_TYPES = len(EVENT_TYPES)
+_RUNNING = _TYPES + 2 * len(_PAUSES) + 6 + 3
 FEATURES = _OWN + _RUNNING + RATES + BELIEFS
 
 
@@ -68,7 +71,7 @@ class RowFeatures(nn.Module):
         known = torch.nan_to_num(numbers)
         views = known[:, _VIEWS[1]].sum()
         for k, of in enumerate(_RATED):
-            self.rate[k] = (known[:, _COUNTS[of][1]].sum() / views.clamp(min=1.0)).clamp(_MIN_RATE, 1.0)
+            self.rate[k] = (known[:, NUMBERS.index(f"item_{of}")].sum() / views.clamp(min=1.0)).clamp(_MIN_RATE, 1.0)
         raw = torch.cat(
             [self.raw(torch.from_numpy(i.codes), torch.from_numpy(i.numbers))[torch.from_numpy(rows)] for i, rows in batches]
         )
@@ -78,59 +81,72 @@ class RowFeatures(nn.Module):
         self.deviation.copy_(torch.where(deviation > _LEAST, deviation, torch.inf))
 
     def forward(self, codes: Tensor, numbers: Tensor, fold: Tensor | None = None) -> Tensor:
-        scaled: Tensor = (self.raw(codes, numbers, fold) - self.mean) / self.deviation
+        return self.standardised(self.raw(codes, numbers, fold))
+
+    def standardised(self, raw: Tensor) -> Tensor:
+        """`forward` from `raw` [..., FEATURES]."""
+        scaled: Tensor = (raw - self.mean) / self.deviation
         return scaled.clamp(-_MOST, _MOST)
 
     def raw(self, codes: Tensor, numbers: Tensor, fold: Tensor | None = None) -> Tensor:
         """The features before they are standardised."""
+        where = Packed.whole(codes)
+        return where.spread(self.of_rows(where.taken(codes.long()), where.taken(numbers), where, fold))
+
+    def of_rows(self, codes: Tensor, numbers: Tensor, where: Packed, fold: Tensor | None = None) -> Tensor:
+        """`raw` of packed rows: codes int64 [N, 6], numbers float [N, 18] -> [N, FEATURES]."""
         missing = torch.isnan(numbers)
-        known = torch.where(missing, torch.zeros_like(numbers), numbers).clamp(min=0.0)
+        known = torch.where(missing, 0.0, numbers).clamp(min=0.0)
         logs = torch.log1p(known)
-        views = known[..., _VIEWS]
-        rates = [
-            torch.log((known[..., _COUNTS[of]] + _PRIOR_VIEWS * self.rate[k]) / (views + _PRIOR_VIEWS))
-            for k, of in enumerate(_RATED)
-        ]
-        compared = codes[..., _SAME]
-        before = torch.nn.functional.pad(compared, (0, 0, 1, 0))[..., :-1, :]  # [B, T, 4]
-        same = ((compared == before) & (compared > 0)).to(numbers.dtype)
+        counted = _columns(known, _COUNTS) + _PRIOR_VIEWS * self.rate.repeat_interleave(len(_SCOPES))  # [N, 2 * 4]
+        rates = torch.log(counted / (_columns(known, _VIEWS * len(_RATED)) + _PRIOR_VIEWS))
+        compared = _columns(codes, _SAME)
+        same = ((compared == where.before(compared)) & (compared > 0)).to(numbers.dtype)
         features = [
-            logs, missing[..., _MAY_MISS].to(numbers.dtype), *rates, same, self._prices(codes, logs, missing), _clock(codes),
-            self._running(codes, known, logs, same), self.rates(codes, fold), self.intents(codes, numbers, self.rates, fold),
+            logs, _columns(missing, _MAY_MISS).to(numbers.dtype), rates, same, self._prices(codes, logs, missing, where),
+            _clock(codes), self._running(codes, known, logs, same, where), self.rates(codes, where, fold),
+            self.intents(codes, numbers, where, self.rates, fold),
         ]  # fmt: skip
         return torch.cat(features, dim=-1)
 
-    def _prices(self, codes: Tensor, logs: Tensor, missing: Tensor) -> Tensor:
-        """[B, T, 2]: log price against the mean of the window's so far, and against the category's; 0 where it is missing."""
-        has = (~missing[..., _PRICE]).to(logs.dtype)
-        price = logs[..., _PRICE] * has
-        mean = price.cumsum(dim=-1) / has.cumsum(dim=-1).clamp(min=1.0)
-        usual = self.rates.usual_price(codes)
-        return torch.stack([(price - mean) * has, (price - usual) * has], dim=-1)
+    def _prices(self, codes: Tensor, logs: Tensor, missing: Tensor, where: Packed) -> Tensor:
+        """[N, 2]: log price against the mean of the window's so far, and against the category's; 0 where it is missing."""
+        has = (~missing[:, _PRICE]).to(logs.dtype)
+        price = logs[:, _PRICE] * has
+        total, count = where.summed(torch.stack([price, has], dim=-1)).unbind(dim=-1)
+        usual = self.rates.usual_price(codes.unbind(dim=-1)[_CATEGORY])
+        return torch.stack([(price - total / count.clamp(min=1.0)) * has, (price - usual) * has], dim=-1)
 
-    def _running(self, codes: Tensor, known: Tensor, logs: Tensor, same: Tensor) -> Tensor:
-        """[B, T, _RUNNING]: what the window has shown so far, added up."""
+    def _running(self, codes: Tensor, known: Tensor, logs: Tensor, same: Tensor, where: Packed) -> Tensor:
+        """[N, _RUNNING]: what the window has shown so far, added up."""
         dtype = logs.dtype
-        one_hot = (codes[..., _TYPE, None] == torch.arange(1, len(EVENT_TYPES) + 1, device=codes.device)).to(dtype)  # [B, T, 8]
+        columns = codes.unbind(dim=-1)
+        one_hot = (columns[_TYPE][:, None] == torch.arange(1, _TYPES + 1, device=codes.device)).to(dtype)  # [N, 8]
         # Pauses: the session's first event has none.
-        paused = (known[..., _POSITION] > 1).to(dtype)[..., None]
-        bumps = torch.exp(-(((logs[..., _GAP, None] - self.pauses) / _PAUSE_WIDTH) ** 2)) * paused  # [B, T, 6]
+        paused = (known[:, _POSITION, None] > 1).to(dtype)
+        bumps = torch.exp(-(((logs[:, _GAP, None] - self.pauses) / _PAUSE_WIDTH) ** 2)) * paused  # [N, 6]
         # Items: new, seen before, or that of the event before.
-        has_item = (codes[..., _ITEM] > 0).to(dtype)
-        again = (known[..., _REPEATS] > 0).to(dtype) * has_item
-        still = same[..., 1]
-        shown = torch.stack([has_item - again, again - again * still, still], dim=-1)  # [B, T, 3]
-        left = ((codes[..., _CATEGORY] > 0).to(dtype) - same[..., 2])[..., None]  # another category, or the first
-        summed = torch.cat([one_hot, bumps, shown, left, paused], dim=-1).cumsum(dim=1)
-        types, passed, items, lefts, pauses = torch.split(summed, [len(EVENT_TYPES), len(_PAUSES), 3, 1, 1], dim=-1)
-        in_cart = types[..., TYPE_CODE["cart"] - 1] - types[..., TYPE_CODE["remove_from_cart"] - 1]
+        has_item = (columns[_ITEM] > 0).to(dtype)
+        again = (known[:, _REPEATS] > 0).to(dtype) * has_item
+        still = same[:, 1]
+        shown = torch.stack([has_item - again, again - again * still, still], dim=-1)  # [N, 3]
+        left = ((columns[_CATEGORY] > 0).to(dtype) - same[:, 2])[:, None]  # another category, or the first
+        summed = where.summed(torch.cat([one_hot, shown, left, bumps, paused], dim=-1))
+        counts, passed, pauses = torch.split(summed, [_TYPES + 3 + 1, len(_PAUSES), 1], dim=-1)
+        types, items_and_lefts = torch.split(counts.log1p(), [_TYPES, 3 + 1], dim=-1)
+        in_cart = counts[:, TYPE_CODE["cart"] - 1] - counts[:, TYPE_CODE["remove_from_cart"] - 1]
         holds = torch.stack([(in_cart > 0).to(dtype), in_cart.clamp(min=0.0).log1p()], dim=-1)
-        mean_bumps = passed / pauses.clamp(min=1.0)
-        return torch.cat([types.log1p(), bumps, mean_bumps, shown, items.log1p(), lefts.log1p(), holds], dim=-1)
+        return torch.cat([types, bumps, passed / pauses.clamp(min=1.0), shown, items_and_lefts, holds], dim=-1)
+
+
+def _columns(rows: Tensor, numbers: list[int]) -> Tensor:
+    return rows.index_select(-1, torch.tensor(numbers, device=rows.device))
 
 
 def _clock(codes: Tensor) -> Tensor:
-    """[B, T, 4]: hour and weekday as points on circles, so that midnight is near eleven."""
-    hour = codes[..., _HOUR].float() * (2 * math.pi / 24)
-    weekday = codes[..., _WEEKDAY].float() * (2 * math.pi / 7)
-    return torch.stack([hour.sin(), hour.cos(), weekday.sin(), weekday.cos()], dim=-1)
+    """[N, 4]: hour and weekday as points on circles, so that midnight is near eleven."""
+    points = []
+    for column, turn in ((_HOUR, 24), (_WEEKDAY, 7)):
+        angle = torch.arange(turn + 1, device=codes.device) * (2 * math.pi / turn)  # 0 is padding
+        points.append(F.embedding(codes.unbind(dim=-1)[column], torch.stack([angle.sin(), angle.cos()], dim=-1)))
+    return torch.cat(points, dim=-1)

@@ -13,6 +13,7 @@ from training.history import fold_log
 from training.intent_filter import STATES, IntentFilter, rounds_for
 from training.labels import UNKNOWN
 from training.losses import session_targets
+from training.packed import Packed
 from training.rates import Rates
 from training.train import tensors
 from worker.contract.events import HAZARD_HEADS
@@ -46,18 +47,22 @@ def intents(data: Examples, rates: Rates) -> IntentFilter:
 def test_blocks_give_what_one_step_after_the_other_gives(intents: IntentFilter, rates: Rates, steps: int) -> None:
     """Belief and likelihood of every prefix, by the plain recursion in double precision; also with more rounds than needed."""
     inputs = sample_inputs(SPEC, 2, sessions=5, steps=steps)
-    codes, numbers = tensors(inputs)
-    belief, likelihood = intents.filtered(codes, numbers, rates, None, rounds_for(steps))
-    more = intents.filtered(codes, numbers, rates, None, 4)
+    where = Packed.up_to(torch.from_numpy(inputs.length[:, 0]).long() - 1, steps)
+    codes, numbers = (where.taken(values) for values in tensors(inputs))
+    codes = codes.long()
+    belief, likelihood = intents.filtered(codes, numbers, where, rates, None, rounds_for(steps))
+    more = intents.filtered(codes, numbers, where, rates, None, 4)
     torch.testing.assert_close((belief, likelihood), more, atol=1e-5, rtol=1e-5)
-    habit = torch.exp(intents._habits(codes, numbers).double())
+    habit = torch.exp(intents._habits(codes, numbers, where).double())
     ahead = torch.sigmoid(intents.goes_on.double())[:, None] * torch.softmax(intents.follows.double(), dim=-1)
-    alpha = intents._starts(codes, numbers, rates, None).double() * habit[:, 0]
-    for t in range(steps):
-        if t:
-            alpha = (alpha @ ahead) * habit[:, t]
-        torch.testing.assert_close(belief[:, t].double(), alpha / alpha.sum(-1, keepdim=True), atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(likelihood[:, t].double(), alpha.sum(-1).log(), atol=1e-3, rtol=1e-4)
+    starts = intents._starts(codes[where.first], numbers[where.first], rates, None).double()
+    for session, length in enumerate(inputs.length[:, 0]):
+        state = starts[session]
+        for n in where.number[session, :length].tolist():
+            alpha = state * habit[n]
+            torch.testing.assert_close(belief[n].double(), alpha / alpha.sum(), atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(likelihood[n].double(), alpha.sum().log(), atol=1e-3, rtol=1e-4)
+            state = alpha @ ahead
 
 
 def test_fitting_makes_the_sessions_likelier(data: Examples, rates: Rates, intents: IntentFilter) -> None:
@@ -94,10 +99,12 @@ def test_no_belief_sees_a_later_row(intents: IntentFilter, rates: Rates) -> None
     changed = inputs.codes.copy()
     changed[0, 7, TYPE] = TYPE_CODE["purchase"]
     changed[0, 7, ITEM] = 0
-    before = intents(*tensors(inputs), rates)
-    after = intents(torch.from_numpy(changed), torch.from_numpy(inputs.numbers), rates)
-    torch.testing.assert_close(before[:, :7], after[:, :7])
-    assert not torch.allclose(before[:, 7:], after[:, 7:])
+    codes, numbers = tensors(inputs)
+    where = Packed.whole(codes)
+    before = intents(codes[0].long(), numbers[0], where, rates)
+    after = intents(torch.from_numpy(changed[0]).long(), numbers[0], where, rates)
+    torch.testing.assert_close(before[:7], after[:7])
+    assert not torch.allclose(before[7:], after[7:])
 
 
 def test_a_session_is_trained_with_rates_that_do_not_know_it() -> None:
@@ -111,8 +118,9 @@ def test_a_session_is_trained_with_rates_that_do_not_know_it() -> None:
     rare = int(np.flatnonzero(data.rows["offset"] == data.rows["offset"][data.labels.within[:, 0, 2]][0])[0])
     window = int(np.flatnonzero((data.start <= rare) & (rare < data.stop))[0])
     batch = data.batch(np.array([window]))
-    codes = torch.from_numpy(batch.inputs.codes)
-    with_own, without = made(codes)[0, 0, 0], made(codes, torch.from_numpy(batch.fold))[0, 0, 0]
+    codes = torch.from_numpy(batch.inputs.codes).long()
+    where = Packed.whole(codes)
+    with_own, without = made(codes[0], where)[0, 0], made(codes[0], where, torch.from_numpy(batch.fold))[0, 0]
     assert float(with_own) > 0
     assert float(without) == pytest.approx(0.0, abs=1e-6)
 
@@ -124,9 +132,9 @@ def test_what_was_never_seen_has_the_rate_of_the_shop() -> None:
     fresh.fit(log)
     seen = set(log.rows["codes"][:, ITEM].tolist())
     unseen = next(bucket for bucket in range(1, 4096) if bucket not in seen)
-    codes = torch.zeros((1, 1, len(CODES)), dtype=torch.int32)
+    codes = torch.zeros((1, 1, len(CODES)), dtype=torch.int64)
     codes[..., ITEM] = unseen
-    assert fresh(codes)[0, 0, :2].tolist() == [0.0, 0.0]
+    assert fresh(codes[0], Packed.whole(codes))[0, :2].tolist() == [0.0, 0.0]
 
 
 def test_rates_of_what_never_happened_tell_nothing() -> None:
