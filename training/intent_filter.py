@@ -91,35 +91,39 @@ class IntentFilter(nn.Module):
         count = (steps + _BLOCK - 1) // _BLOCK
         places = F.pad(where.number, (0, count * _BLOCK - steps)).reshape(-1, count, _BLOCK)
         rows = F.embedding(places, torch.exp(habit - top)).unbind(dim=2)  # _BLOCK of [B, count, K]
-        # 2 the product of each block, up to the step into the next one
-        product, log = moves * rows[0][..., None], torch.zeros_like(rows[0][..., 0])
-        for k in range(1, _BLOCK):
-            product = (product * rows[k][:, :, None]) @ moves
-            if (k + 1) % _UNSCALED == 0:
-                product, log = _scaled(product, log)
+        # 2 the product of each block, up to the step into the next one: [K, B, count, K], by the state that it begins with
+        identity = torch.eye(STATES, dtype=top.dtype, device=top.device)
+        product, log = identity[:, None, None], torch.zeros_like(rows[0][..., 0])
+        for k, row in enumerate(rows, start=1):
+            product = (product * row) @ moves
+            if k % _UNSCALED == 0:
+                product, log = _scaled(product, log, (0, -1))
+        product = product.permute(1, 2, 0, 3)
         # 3 products of all blocks before each
-        identity = torch.eye(STATES, dtype=product.dtype, device=product.device).expand(product.shape[0], 1, -1, -1)
+        identity = identity.expand(product.shape[0], 1, -1, -1)
         ahead, ahead_log = torch.cat([identity, product], dim=1)[:, :count], F.pad(log, (1, 0))[:, :count]
         for r in range(rounds):
             before = torch.cat([identity.expand(-1, 2**r, -1, -1), ahead], dim=1)[:, :count]
-            ahead, ahead_log = _scaled(before @ ahead, ahead_log + F.pad(ahead_log, (2**r, 0))[:, :count])
+            ahead, ahead_log = _scaled(before @ ahead, ahead_log + F.pad(ahead_log, (2**r, 0))[:, :count], (-2, -1))
         # 4 the state that each block begins with goes through its rows
-        state = self._starts(codes[where.first], numbers[where.first], rates, fold)[:, None, None] @ ahead  # [B, N, 1, K]
+        starts = self._starts(codes.index_select(0, where.first), numbers.index_select(0, where.first), rates, fold)
+        state = (starts[:, None, None] @ ahead)[:, :, 0]  # [B, count, K]
         states, logs = [], []
         for k, row in enumerate(rows):
-            state = state * row[:, :, None] if k == 0 else (state @ moves) * row[:, :, None]
+            state = (state @ moves if k else state) * row
             if k % _UNSCALED == 0:
-                state, ahead_log = _scaled(state, ahead_log)
+                state, ahead_log = _scaled(state, ahead_log, (-1,))
             states.append(state)
             logs.append(ahead_log)
-        alpha = where.taken(torch.cat(states, dim=2).flatten(1, 2))  # [N, K]
+        alpha = where.taken(torch.stack(states, dim=2).flatten(1, 2))  # [N, K]
         total = alpha.sum(dim=-1, keepdim=True).clamp(min=_LEAST_FLOAT)
         scale = where.taken(torch.stack(logs, dim=-1).flatten(1)) + where.summed(top)[:, 0]
         return alpha / total, scale + torch.log(total[:, 0])
 
     def _habits(self, codes: Tensor, numbers: Tensor, where: Packed) -> Tensor:
         """[N, K]: log-likelihood of each row in each state."""
-        gap, position, repeats = (torch.nan_to_num(numbers[:, column]).clamp(min=0.0) for column in (_GAP, _POSITION, _REPEATS))
+        given = known(numbers).T
+        gap, position, repeats = given[_GAP], given[_POSITION], given[_REPEATS]
         columns, columns_before = codes.unbind(dim=-1), where.before(codes).unbind(dim=-1)
         item, category = columns[_ITEM], columns[_CATEGORY]
         kind = (columns[_TYPE] - 1).clamp(0, _TYPES - 1)
@@ -215,7 +219,12 @@ def rounds_for(steps: int) -> int:
     return ((steps - 1) // _BLOCK).bit_length()
 
 
-def _scaled(product: Tensor, log: Tensor) -> tuple[Tensor, Tensor]:
-    """Matrices [..., K, K] by their largest entry, and the log [...] of what was taken out so far."""
-    most = product.amax(dim=(-2, -1)).clamp(min=_LEAST_FLOAT)
-    return product / most[..., None, None], log + torch.log(most)
+def _scaled(product: Tensor, log: Tensor, over: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """By the largest entry over these dimensions, and the log [B, count] of what was taken out so far."""
+    most = product.amax(dim=over, keepdim=True).clamp(min=_LEAST_FLOAT)
+    return product / most, log + torch.log(most).reshape(log.shape)
+
+
+def known(numbers: Tensor) -> Tensor:
+    """0 for what is missing, or below 0."""
+    return torch.where(torch.isnan(numbers), 0.0, numbers).clamp(min=0.0)

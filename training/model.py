@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.architecture import Architecture
+from training.intent_filter import known
 from training.packed import Packed
 from training.row_features import FEATURES, RowFeatures
 from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS
@@ -94,7 +95,8 @@ class IntentModel(nn.Module):
         codes, numbers = where.taken(codes.long()), where.taken(numbers)
         features, category, embedded = self._rows(codes, self.features.of_rows(codes, numbers, where))
         hidden = after_newest(self.trunk, embedded, where)
-        return self._heads(codes[where.last], places_of(numbers[where.last]), features[where.last], category[where.last], hidden)
+        codes, numbers, features, category = (rows.index_select(0, where.last) for rows in (codes, numbers, features, category))
+        return self._heads(codes, places_of(numbers), features, category, hidden)
 
     def _rows(self, codes: Tensor, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Codes [..., 6] and features as they are [..., FEATURES] -> features, standardised, embedded category
@@ -143,7 +145,7 @@ class IntentModel(nn.Module):
 
 def places_of(numbers: Tensor) -> Tensor:
     """numbers [..., 18] -> int64 [...]: each row's place in its session, see `PLACES`."""
-    place = torch.nan_to_num(numbers[..., _POSITION]).clamp(1, _LATER + 1).long() - 1
+    place = known(numbers[..., _POSITION]).clamp(1, _LATER + 1).long() - 1
     again = (place == 0) & ~torch.isnan(numbers[..., _SINCE_VISIT])
     return torch.where(again, _AGAIN, place)
 

@@ -59,7 +59,7 @@ class Rates(nn.Module):
 
     def forward(self, codes: Tensor, where: Packed, fold: Tensor | None = None) -> Tensor:
         here = self._of("here", codes, None if fold is None else fold[where.session])
-        first = self._of("first", codes[where.first], fold)  # [B, RATES / 2]
+        first = self._of("first", codes.index_select(0, where.first), fold)  # [B, RATES / 2]
         return torch.cat([here, F.embedding(where.session, first)], dim=-1)
 
     def _of(self, place: str, codes: Tensor, fold: Tensor | None) -> Tensor:

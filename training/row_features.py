@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.intent_filter import BELIEFS, IntentFilter
+from training.intent_filter import BELIEFS, IntentFilter, known
 from training.packed import Packed
 from training.rates import RATES, Rates
 from worker.contract.events import EVENT_TYPES
@@ -68,10 +68,10 @@ class RowFeatures(nn.Module):
     def fit(self, batches: list[tuple[ModelInputs, npt.NDArray[np.bool_]]]) -> None:
         """Take means, deviations and the overall rates from inputs and the mask of the rows that count."""
         numbers = torch.cat([torch.from_numpy(inputs.numbers[rows]) for inputs, rows in batches])
-        known = torch.nan_to_num(numbers)
-        views = known[:, _VIEWS[1]].sum()
+        given = known(numbers)
+        views = given[:, _VIEWS[1]].sum()
         for k, of in enumerate(_RATED):
-            self.rate[k] = (known[:, NUMBERS.index(f"item_{of}")].sum() / views.clamp(min=1.0)).clamp(_MIN_RATE, 1.0)
+            self.rate[k] = (given[:, NUMBERS.index(f"item_{of}")].sum() / views.clamp(min=1.0)).clamp(_MIN_RATE, 1.0)
         raw = torch.cat(
             [self.raw(torch.from_numpy(i.codes), torch.from_numpy(i.numbers))[torch.from_numpy(rows)] for i, rows in batches]
         )
@@ -95,39 +95,38 @@ class RowFeatures(nn.Module):
 
     def of_rows(self, codes: Tensor, numbers: Tensor, where: Packed, fold: Tensor | None = None) -> Tensor:
         """`raw` of packed rows: codes int64 [N, 6], numbers float [N, 18] -> [N, FEATURES]."""
-        missing = torch.isnan(numbers)
-        known = torch.where(missing, 0.0, numbers).clamp(min=0.0)
-        logs = torch.log1p(known)
-        counted = _columns(known, _COUNTS) + _PRIOR_VIEWS * self.rate.repeat_interleave(len(_SCOPES))  # [N, 2 * 4]
-        rates = torch.log(counted / (_columns(known, _VIEWS * len(_RATED)) + _PRIOR_VIEWS))
+        missing, given = torch.isnan(numbers), known(numbers)
+        logs = torch.log1p(given)
+        counted = _columns(given, _COUNTS) + _PRIOR_VIEWS * self.rate.repeat_interleave(len(_SCOPES))  # [N, 2 * 4]
+        rates = torch.log(counted / (_columns(given, _VIEWS * len(_RATED)) + _PRIOR_VIEWS))
         compared = _columns(codes, _SAME)
         same = ((compared == where.before(compared)) & (compared > 0)).to(numbers.dtype)
         features = [
             logs, _columns(missing, _MAY_MISS).to(numbers.dtype), rates, same, self._prices(codes, logs, missing, where),
-            _clock(codes), self._running(codes, known, logs, same, where), self.rates(codes, where, fold),
+            _clock(codes), self._running(codes, given, logs, same, where), self.rates(codes, where, fold),
             self.intents(codes, numbers, where, self.rates, fold),
         ]  # fmt: skip
         return torch.cat(features, dim=-1)
 
     def _prices(self, codes: Tensor, logs: Tensor, missing: Tensor, where: Packed) -> Tensor:
         """[N, 2]: log price against the mean of the window's so far, and against the category's; 0 where it is missing."""
-        has = (~missing[:, _PRICE]).to(logs.dtype)
-        price = logs[:, _PRICE] * has
+        has = (~missing.T[_PRICE]).to(logs.dtype)
+        price = logs.T[_PRICE] * has
         total, count = where.summed(torch.stack([price, has], dim=-1)).unbind(dim=-1)
         usual = self.rates.usual_price(codes.unbind(dim=-1)[_CATEGORY])
         return torch.stack([(price - total / count.clamp(min=1.0)) * has, (price - usual) * has], dim=-1)
 
-    def _running(self, codes: Tensor, known: Tensor, logs: Tensor, same: Tensor, where: Packed) -> Tensor:
+    def _running(self, codes: Tensor, given: Tensor, logs: Tensor, same: Tensor, where: Packed) -> Tensor:
         """[N, _RUNNING]: what the window has shown so far, added up."""
         dtype = logs.dtype
         columns = codes.unbind(dim=-1)
         one_hot = (columns[_TYPE][:, None] == torch.arange(1, _TYPES + 1, device=codes.device)).to(dtype)  # [N, 8]
         # Pauses: the session's first event has none.
-        paused = (known[:, _POSITION, None] > 1).to(dtype)
-        bumps = torch.exp(-(((logs[:, _GAP, None] - self.pauses) / _PAUSE_WIDTH) ** 2)) * paused  # [N, 6]
+        paused = (given.T[_POSITION][:, None] > 1).to(dtype)
+        bumps = torch.exp(-(((logs.T[_GAP][:, None] - self.pauses) / _PAUSE_WIDTH) ** 2)) * paused  # [N, 6]
         # Items: new, seen before, or that of the event before.
         has_item = (columns[_ITEM] > 0).to(dtype)
-        again = (known[:, _REPEATS] > 0).to(dtype) * has_item
+        again = (given.T[_REPEATS] > 0).to(dtype) * has_item
         still = same[:, 1]
         shown = torch.stack([has_item - again, again - again * still, still], dim=-1)  # [N, 3]
         left = ((columns[_CATEGORY] > 0).to(dtype) - same[:, 2])[:, None]  # another category, or the first
@@ -140,7 +139,7 @@ class RowFeatures(nn.Module):
 
 
 def _columns(rows: Tensor, numbers: list[int]) -> Tensor:
-    return rows.index_select(-1, torch.tensor(numbers, device=rows.device))
+    return rows.T.index_select(0, torch.tensor(numbers, device=rows.device)).T
 
 
 def _clock(codes: Tensor) -> Tensor:

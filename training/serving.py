@@ -103,8 +103,7 @@ def bands_of(codes: Tensor, numbers: Tensor) -> Tensor:
 
     By its position in the session, or BOUGHT where the window holds a purchase up to it.
     """
-    position = torch.nan_to_num(numbers[..., _POSITION])
-    band = torch.stack([position > last for last in BAND_ENDS], dim=-1).long().sum(dim=-1)
+    band = (numbers[..., _POSITION, None] > torch.tensor(BAND_ENDS, device=numbers.device)).long().sum(dim=-1)
     bought = (codes[..., _TYPE] == TYPE_CODE["purchase"]).long().cumsum(dim=-1) > 0
     return torch.where(bought, BOUGHT, band)
 

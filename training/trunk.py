@@ -67,8 +67,7 @@ def after_newest(trunk: LlamaModel, rows: Tensor, where: Packed) -> Tensor:
     each = torch.arange(rows.shape[0], device=rows.device)
     newest = _Rows(rows, cos, sin, Packed(each, torch.zeros_like(each), each[:, None]))
     unseen = F.embedding(place, unseen)[:, None, None]  # [B, 1, 1, T]
-    hidden: Tensor = trunk.norm(_layer(top, newest, asked, unseen))
-    return hidden
+    return _normed(trunk.norm, _layer(top, newest, asked, unseen))
 
 
 def _layer(layer: Any, asking: _Rows, asked: _Rows, unseen: Tensor) -> Tensor:
@@ -80,8 +79,8 @@ def _layer(layer: Any, asking: _Rows, asked: _Rows, unseen: Tensor) -> Tensor:
         """values [N, width], number [B, T] -> [B, heads, T, head]"""
         return F.embedding(number[:, None] * len(heads) + heads[:, None], values.reshape(-1, attention.head_dim))
 
-    normed = layer.input_layernorm(asked.rows)
-    normed_asking = normed if asking is asked else layer.input_layernorm(asking.rows)
+    normed = _normed(layer.input_layernorm, asked.rows)
+    normed_asking = normed if asking is asked else _normed(layer.input_layernorm, asking.rows)
     query = by_head(_turned(normed_asking, attention.q_proj.weight, attention.head_dim, asking), asking.where.number)
     key = by_head(_turned(normed, attention.k_proj.weight, attention.head_dim, asked), asked.where.number)
     value = by_head(attention.v_proj(normed), asked.where.number)
@@ -90,7 +89,7 @@ def _layer(layer: Any, asking: _Rows, asked: _Rows, unseen: Tensor) -> Tensor:
     each = each * query.shape[2] + asking.where.place[:, None]  # [M, heads] in [B * heads * Q]
     mixed = F.embedding(each, (weight @ value).flatten(0, 2)).flatten(1)
     rows = asking.rows + attention.o_proj(mixed)
-    out: Tensor = rows + layer.mlp(layer.post_attention_layernorm(rows))
+    out: Tensor = rows + layer.mlp(_normed(layer.post_attention_layernorm, rows))
     return out
 
 
@@ -99,6 +98,12 @@ def _turned(rows: Tensor, weight: Tensor, head: int, angles: _Rows) -> Tensor:
     first, second = weight.reshape(-1, 2, head // 2, weight.shape[1]).unbind(dim=1)
     crossed = torch.stack([-second, first], dim=1).reshape(weight.shape)
     return F.linear(rows, weight) * angles.cos + F.linear(rows, crossed) * angles.sin
+
+
+def _normed(norm: Any, rows: Tensor) -> Tensor:
+    """RMSNorm in the form that runtimes know as one operation."""
+    scaled: Tensor = rows / torch.sqrt(rows.pow(2).mean(dim=-1, keepdim=True) + norm.variance_epsilon) * norm.weight
+    return scaled
 
 
 def _positions(rows: Tensor) -> Tensor:
