@@ -213,7 +213,9 @@ class _Batches:
         heads = np.array(self._heads, np.int64).reshape(-1, 4)
         ends = np.cumsum([len(body) for body in self._bodies], dtype=np.int64)
         data = b"".join([*self._bodies, _PADDING])
-        count = int(heads[:, 0].sum())
+        count = int(np.minimum(heads[:, 0], len(data)).sum())  # no record is without a byte
+        if (heads[:, 0] < 0).any() or count > len(data):
+            raise CorruptRecordException(f"Found invalid number of records - {partition}")
         offsets, timestamps_ms, spans = np.empty(count, np.int64), np.empty(count, np.int64), np.empty((5, count), np.int64)
         if not _read(np.frombuffer(data, np.uint8), ends, heads, offsets, timestamps_ms, spans):
             raise CorruptRecordException(f"Found invalid record structure - {partition}")
@@ -225,7 +227,7 @@ def _headers(data: bytes, at: int) -> Iterator[tuple[str, bytes | None]]:
     count, at = decode_varint(data, at)
     for _ in range(count):
         size, at = decode_varint(data, at)
-        name, at = data[at : at + size].decode(), at + size
+        name, at = data[at : at + size].decode(errors="replace"), at + size
         size, at = decode_varint(data, at)
         yield name, None if size < 0 else data[at : at + size]
         at += max(size, 0)
@@ -244,24 +246,34 @@ def _read(data: Bytes, ends: Longs, heads: Longs, offsets: Longs, timestamps_ms:
     at = row = 0
     for batch in range(len(ends)):
         count, first, first_ms, appended_ms = heads[batch]
+        last = -1
         for _ in range(count):
             size, at = _number(data, at)
-            end = at + size
-            if size <= 0 or end > ends[batch]:
+            if not 0 < size <= ends[batch] - at:
                 return False
+            end = at + size
             after_ms, at = _number(data, at + 1)  # behind the attributes, which are none
             after, at = _number(data, at)
+            if after <= last:
+                return False
+            last = after
             offsets[row] = first + after
             timestamps_ms[row] = first_ms + after_ms if appended_ms == _NOT_THERE else appended_ms
             for span in (_KEY, _VALUE):
                 size, at = _number(data, at)
-                size = max(size, -1)
-                spans[span, row], spans[span + 1, row] = at, at + size
-                at += max(size, 0)
-                if at >= end:
+                if max(size, 0) >= end - at:
                     return False
+                spans[span, row], spans[span + 1, row] = at, at + max(size, _NOT_THERE)
+                at += max(size, 0)
             spans[_HEADERS, row] = at
-            at = end
+            headers, at = _number(data, at)
+            for part in range(2 * headers):  # names, which are always there, and values
+                size, at = _number(data, at)
+                if max(size, 0) > end - at or (part % 2 == 0 and size < 0):
+                    return False
+                at += max(size, 0)
+            if headers < 0 or at != end:
+                return False
             row += 1
         if at != ends[batch]:
             return False

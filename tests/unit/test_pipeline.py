@@ -56,7 +56,7 @@ async def test_a_large_batch_is_scored_in_parts() -> None:
 
 async def test_a_batch_without_events_asks_nobody() -> None:
     """Dead letters alone need no scores."""
-    broken = [record_of(b"{") for _ in range(3)]
+    broken = [record_of(b"{", offset) for offset in range(3)]
     batch = fold_batch(PartitionState(SPEC, FORGETFUL), Fetched.of(broken), 0)
     scorer = _Noting()
     steps = _Steps(Settings(), 0, PartitionState(SPEC, FORGETFUL), Any, scorer, Any, Any, lambda: 0)  # type: ignore[arg-type]
