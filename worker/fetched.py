@@ -267,12 +267,14 @@ def _read(data: Bytes, ends: Longs, heads: Longs, offsets: Longs, timestamps_ms:
                 at += max(size, 0)
             spans[_HEADERS, row] = at
             headers, at = _number(data, at)
+            if not 0 <= headers <= end - at:
+                return False
             for part in range(2 * headers):  # names, which are always there, and values
                 size, at = _number(data, at)
                 if max(size, 0) > end - at or (part % 2 == 0 and size < 0):
                     return False
                 at += max(size, 0)
-            if headers < 0 or at != end:
+            if at != end:
                 return False
             row += 1
         if at != ends[batch]:
