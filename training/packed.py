@@ -28,7 +28,10 @@ class Packed(NamedTuple):
     @classmethod
     def whole(cls, codes: Tensor) -> Self:
         """Of sessions [B, T, ...] with all of their rows."""
-        return cls.up_to(codes.new_full(codes.shape[:1], codes.shape[1] - 1), codes.shape[1])
+        sessions, steps = codes.shape[:2]
+        # Counted and not looked for: how many rows there are is known, so that one compilation is for all batches.
+        number = torch.arange(sessions * steps, device=codes.device)
+        return cls(number // steps, number % steps, number.reshape(sessions, steps))
 
     @property
     def first(self) -> Tensor:

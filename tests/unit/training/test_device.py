@@ -79,7 +79,7 @@ def test_in_mixed_precision_the_features_stay_exact(made: Examples) -> None:
     """Beliefs and rates go in as they are served; the trunk is what runs in bfloat16."""
     model, _ = trained(made, Device())
     seen: dict[str, torch.Tensor] = {}
-    model.features.register_forward_hook(lambda *at: seen.update(features=at[2]))
+    model.numbers_in.register_forward_pre_hook(lambda _, given: seen.update(features=given[0]))
     model.link.register_forward_hook(lambda *at: seen.update(link=at[2]))
     inputs = tensors(made.batch(np.arange(20)).inputs)
     with torch.no_grad():
