@@ -4,12 +4,13 @@ Which record batches there are, whether they are whole, and which of them count,
 Format: version 2 of https://kafka.apache.org/documentation/#recordbatch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
 from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 from aiokafka.protocol.fetch import FetchRequest
@@ -28,6 +29,14 @@ Longs = npt.NDArray[np.int64]
 #: how many records it holds, and has them.
 _SIZE, _FORMAT, _COUNT, _RECORDS = slice(8, 12), 16, slice(57, 61), 61
 _NEWEST_FORMAT = 2
+#: How records are unpacked that are compressed as a batch says.
+_UNPACK: dict[int, Callable[[memoryview], memoryview | bytes]] = {
+    0: lambda records: records,
+    1: gzip_decode,
+    2: lambda records: bytes(snappy_decode(records.tobytes())),
+    3: lambda records: bytes(lz4_decode(records.tobytes())),
+    4: lambda records: bytes(zstd_decode(records.tobytes())),
+}
 #: Room for a record batch that is written anew, whatever is in it.
 _MOST_BYTES = 1 << 30
 #: The numbers before a key are no longer than this: where a record is broken they are read behind the end.
@@ -127,7 +136,7 @@ class FetchedRecords(PartitionRecords):  # type: ignore[misc]  # it has no types
                 damaged = True
                 continue
             if self._counts(batch):
-                if raw[_FORMAT] == _NEWEST_FORMAT and not batch.compression_type:
+                if raw[_FORMAT] == _NEWEST_FORMAT:
                     batches.add(batch, raw)
                 else:
                     batches.add_written(list(batch))
@@ -190,13 +199,13 @@ class _Batches:
         self._heads: list[tuple[int, int, int, int]] = []
 
     def add(self, batch: Any, raw: memoryview) -> None:
-        """Add a plain one: of the newest format, and not compressed."""
+        """Add one of the newest format. Raises KeyError when it is compressed in a way that Kafka does not know."""
         appended_ms = batch.max_timestamp if batch.timestamp_type else _NOT_THERE
-        self._bodies.append(raw[_RECORDS:])
+        self._bodies.append(_UNPACK[batch.compression_type](raw[_RECORDS:]))
         self._heads.append((int.from_bytes(raw[_COUNT], "big"), batch.base_offset, batch.first_timestamp, appended_ms))
 
     def add_written(self, records: Sequence[Any]) -> None:
-        """Add one with these records, of which there may be none."""
+        """Add one with these records, of an older format; there may be none."""
         if not records:
             return
         builder = DefaultRecordBatchBuilder(_NEWEST_FORMAT, 0, False, -1, -1, -1, _MOST_BYTES)

@@ -20,6 +20,8 @@ from worker.fetched import Fetched, FetchedRecords
 TP = TopicPartition("clicks", 3)
 _CRC, _ATTRIBUTES, _MOST_BYTES = 17, 21, 1 << 20
 _APPEND_TIME, _CONTROL = 0x08, 0x20
+#: gzip, snappy, lz4, zstd
+_CODECS = (1, 2, 3, 4)
 _NOBODY, _PRODUCERS = -1, (7, 8)
 _ABORT, _COMMIT = (struct.pack(">hh", 0, kind) for kind in (0, 1))
 
@@ -87,7 +89,7 @@ def _logs(draw: st.DrawFn) -> tuple[_Log, list[tuple[int, int]]]:
         producer = draw(st.sampled_from(_PRODUCERS))
         if kind == "begun":
             opened.setdefault(producer, log.end)
-            log.add(some, draw(st.sampled_from([0, 1])), producer=producer)
+            log.add(some, draw(st.sampled_from([0, *_CODECS])), producer=producer)
         elif kind == "ended":
             abort = draw(st.booleans())
             if producer in opened and abort:
@@ -95,7 +97,8 @@ def _logs(draw: st.DrawFn) -> tuple[_Log, list[tuple[int, int]]]:
             if opened.pop(producer, None) is not None:
                 log.add([(0, 0, _ABORT if abort else _COMMIT, b"\0" * 6, [])], attributes=_CONTROL, producer=producer)
         else:
-            log.add(some, int(kind == "zip"), _APPEND_TIME * (kind == "time"), gone=draw(st.sampled_from([0, 2])))
+            codec = draw(st.sampled_from(_CODECS)) if kind == "zip" else 0
+            log.add(some, codec, _APPEND_TIME * (kind == "time"), gone=draw(st.sampled_from([0, 2])))
     return log, aborted
 
 
