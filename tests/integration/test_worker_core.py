@@ -80,6 +80,17 @@ async def test_every_record_ends_in_one_score_or_dead_letter(settings: Settings)
     assert reasons == Counter(case.reason.value for case in bad)
 
 
+async def test_compressed_records_are_read_like_others(settings: Settings) -> None:
+    """In every way that Kafka knows, one after the other in a topic."""
+    records, sent = shop_records(120), 0
+    for number, compression in enumerate((None, "gzip", "snappy", "lz4", "zstd")):
+        sent += await send(settings, records[number::5], compression)
+    assert sent == len(records)
+    async with _running(settings):
+        await wait_committed(settings, sent)
+    await _assert_exact(settings, sent)
+
+
 async def test_a_restarted_worker_goes_on_where_it_stopped(settings: Settings) -> None:
     """SIGTERM's path drains and commits: a second worker scores the rest, and nothing is scored twice."""
     records = shop_records(300)

@@ -28,9 +28,10 @@ def shop_records(sessions: int, seed: int = 3) -> list[Sent]:
     return [(event.visitor_id.encode(), encode(event)) for event in stream.events()]
 
 
-async def send(settings: Settings, records: Iterable[Sent]) -> int:
+async def send(settings: Settings, records: Iterable[Sent], compression: str | None = None) -> int:
     """Send to the clicks topic, confirmed. Records without a key go to partition 0."""
-    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers, max_request_size=2_000_000, linger_ms=5)
+    servers = settings.kafka.bootstrap_servers
+    producer = AIOKafkaProducer(bootstrap_servers=servers, max_request_size=2_000_000, linger_ms=5, compression_type=compression)
     await producer.start()
     try:
         confirmations = [
