@@ -4,7 +4,7 @@ Counts by item foresee the next one better than a network of a few thousand item
 same for a catalogue of any size.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -102,8 +102,8 @@ class NextItems(nn.Module):
         made.category_row[torch.from_numpy(categories)] = torch.arange(len(slots) + 1, len(made.item), dtype=torch.int32)
         popular = sparse.csr_matrix(np.array([candidates.counts or (0,)], np.float64))
         following = sparse.vstack([popular, counts.following[slots], counts.category[categories]])
-        own = sparse.csr_matrix((len(made.item), following.shape[1]))
-        own = sparse.vstack([own[:1], counts.own[slots], own[1 + len(slots) :]])
+        width = following.shape[1]
+        own = sparse.vstack([sparse.csr_matrix((1, width)), counts.own[slots], sparse.csr_matrix((len(categories), width))])
         for kind, (matrix, first, keep, doubt) in enumerate(((following, 0, _FOLLOWING, _DOUBT), (own, _FOLLOWING, _OWN, 0.0))):
             total = np.asarray(matrix.sum(axis=1)).reshape(-1)
             number, place, item, value = _greatest(matrix.tocsr(), keep)
@@ -158,7 +158,7 @@ class NextItems(nn.Module):
         """[n, _LISTS]: the lists that are asked, 0 where there is none, and last the most frequent items' own list 0."""
         back = at[:, None] - torch.arange(BACK, device=at.device)
         seen = codes[session[:, None], back.clamp(min=0)].long()  # [n, BACK, 6]
-        slot = sum(seen[..., column] * factor for column, factor in _FACTORS.items()) % len(self.row)
+        slot = _slot(seen, len(self.row))
         of_items = self.row[slot].long() * ((back >= 0) & (seen[..., _ITEM] > 0))
         of_category = self.category_row[seen[:, :1, _CATEGORY]].long()
         return torch.cat([of_items, of_category, torch.zeros_like(of_category)], dim=-1)
@@ -171,8 +171,9 @@ class NextItems(nn.Module):
     def _entry_weights(self, lists: Tensor, at: Tensor) -> Tensor:
         """[n, _LISTS, 32]: what each entry of the lists counts. The weights of the parts that speak are 1 together."""
         speaks = self._speaks(lists).to(self.weight.dtype)
-        weight = self.weight[at.clamp(max=BACK - 1)]
-        weight = weight[:, :-1] * speaks / ((weight[:, :-1] * speaks).sum(-1, keepdim=True) + weight[:, -1:])
+        every = self.weight[at.clamp(max=BACK - 1)]
+        weight = every[:, :-1] * speaks
+        weight = weight / (weight.sum(-1, keepdim=True) + every[:, -1:])
         following, own = weight[:, :_LISTS, None], weight[:, _LISTS:, None]
         own = torch.cat([own, torch.zeros_like(following[:, BACK:])], dim=1)
         return torch.cat([following.expand(-1, -1, self.item.shape[1] - _OWN), own.expand(-1, -1, _OWN)], dim=-1)
@@ -232,8 +233,12 @@ def _greatest(matrix: sparse.csr_matrix, keep: int) -> tuple[Ints, Ints, Ints, D
 
 def _slots(rows: Rows) -> Ints:
     codes = rows["codes"].astype(np.int64)
-    slot = sum(codes[:, column] * factor for column, factor in _FACTORS.items()) % _SLOTS
-    return np.where(codes[:, _ITEM] > 0, slot, UNKNOWN)
+    return np.where(codes[:, _ITEM] > 0, _slot(codes, _SLOTS), UNKNOWN)
+
+
+def _slot(codes: Any, slots: int) -> Any:
+    """The slot of each row's item, of codes int64 [..., 6], an array or a tensor."""
+    return sum(codes[..., column] * factor for column, factor in _FACTORS.items()) % slots
 
 
 def _matrix(source: Ints, item: Ints, worth: Doubles, height: int, width: int) -> sparse.csr_matrix:

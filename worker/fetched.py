@@ -33,9 +33,9 @@ _NEWEST_FORMAT = 2
 _UNPACK: dict[int, Callable[[memoryview], memoryview | bytes]] = {
     0: lambda records: records,
     1: gzip_decode,
-    2: lambda records: bytes(snappy_decode(records.tobytes())),
-    3: lambda records: bytes(lz4_decode(records.tobytes())),
-    4: lambda records: bytes(zstd_decode(records.tobytes())),
+    2: lambda records: snappy_decode(records.tobytes()),
+    3: lambda records: lz4_decode(records.tobytes()),
+    4: lambda records: zstd_decode(records.tobytes()),
 }
 #: Room for a record batch that is written anew, whatever is in it.
 _MOST_BYTES = 1 << 30
@@ -205,7 +205,7 @@ class _Batches:
         self._heads.append((int.from_bytes(raw[_COUNT], "big"), batch.base_offset, batch.first_timestamp, appended_ms))
 
     def add_written(self, records: Sequence[Any]) -> None:
-        """Add one with these records, of an older format; there may be none."""
+        """Add one with these records, which are written anew; there may be none."""
         if not records:
             return
         builder = DefaultRecordBatchBuilder(_NEWEST_FORMAT, 0, False, -1, -1, -1, _MOST_BYTES)
