@@ -6,8 +6,10 @@ import numpy as np
 import onnxruntime
 
 from training.signature import OUTPUTS
+from worker.contract.clicks import in_quotes
 from worker.contract.features import ModelInputs
 from worker.scoring.base import Scores
+from worker.scoring.items import NextItems
 
 
 class Graph:
@@ -23,5 +25,6 @@ class Graph:
         """Scores of the batch."""
         outputs = self._session.run(list(OUTPUTS), inputs._asdict())
         purchase, cart, churn, next_type, items, item_p = (np.asarray(output) for output in outputs)
-        named = [list(zip(row, p, strict=True)) for row, p in zip(items.tolist(), item_p.tolist(), strict=True)]
-        return Scores(purchase, cart, churn[:, 0], next_type, named, version, "model")
+        text, spans = in_quotes(items.ravel().tolist())
+        next_items = NextItems(text, spans.reshape(*items.shape, 2), item_p)
+        return Scores(purchase, cart, churn[:, 0], next_type, next_items, version, "model")

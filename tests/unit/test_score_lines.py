@@ -10,6 +10,7 @@ from worker.contract.clicks import in_quotes
 from worker.contract.codec import encode
 from worker.contract.events import EVENT_TYPES, HORIZONS, ScoreEvent
 from worker.scoring.base import Scores
+from worker.scoring.items import NextItems
 from worker.scoring.lines import Scored, score_lines
 
 _NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.sampled_from(['"', "\\", "\n", "é", "\x00", "😀"])
@@ -26,7 +27,8 @@ _ROWS = st.tuples(
 def scores_of(chances: list[list[float]], items: list[list[tuple[str, float]]] | None) -> Scores:
     numbers = np.array(chances, np.float32).reshape(-1, _WIDTH)
     purchase, cart, churn, types = np.split(numbers, np.cumsum([len(HORIZONS), len(HORIZONS), 1]), axis=1)
-    return Scores(purchase, cart, churn[:, 0], types, items, "2026-v\u00e91", "fallback")
+    listed = None if items is None else NextItems.of(items)
+    return Scores(purchase, cart, churn[:, 0], types, listed, "2026-v\u00e91", "fallback")
 
 
 def digits(p: float) -> msgspec.Raw:
@@ -71,7 +73,7 @@ def test_lines_are_what_msgspec_writes(rows: list, with_items: bool, name: str, 
                     "fallback",
                     f"{input_hash:016x}",
                     value,  # type: ignore[arg-type]
-                    likeliest if with_items else None,
+                    [(item, digits(p)) for item, p in likeliest if item] if with_items else None,  # type: ignore[misc]
                 )
             )
         )

@@ -8,6 +8,7 @@ import pytest
 from tests.faults.scoring import HashScorer
 from worker.contract.features import CODES, NUMBERS, ModelInputs, stacked
 from worker.scoring.base import Scores
+from worker.scoring.items import NextItems
 from worker.scoring.shared import SharedScorer
 
 
@@ -36,11 +37,15 @@ class _Held:
         if self._failure is not None:
             raise self._failure
         scores = HashScorer().score(inputs)
-        return scores._replace(next_items=[[(str(row.sum()), 0.5)] for row in inputs.codes])
+        return scores._replace(next_items=NextItems.of([[(str(row.sum()), 0.5)] for row in inputs.codes]))
 
 
 def same(one: Scores, other: Scores) -> bool:
-    return all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(one, other, strict=True))
+    assert one.next_items is not None
+    assert other.next_items is not None
+    lists = one.next_items.named() == other.next_items.named()
+    pairs = zip(one._replace(next_items=None), other._replace(next_items=None), strict=True)
+    return lists and all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in pairs)
 
 
 async def test_what_waits_is_asked_together_in_order() -> None:

@@ -41,7 +41,8 @@ def test_a_sound_answer_becomes_scores() -> None:
     scores = _checked(answer(outputs()), ROWS, "1")
     assert scores.purchase[0].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
     assert scores.churn.tolist() == [0.25] * ROWS
-    assert scores.next_items == [[("a", 0.5), ("b", pytest.approx(0.2))], [("c", pytest.approx(0.4))], []]
+    assert scores.next_items is not None
+    assert scores.next_items.named() == [[("a", 0.5), ("b", pytest.approx(0.2))], [("c", pytest.approx(0.4))], []]
     assert (scores.version, scores.path) == ("1", "model")
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.contract.features import ModelInputs
+from worker.scoring.items import NextItems
 
 Path = Literal["model", "fallback"]
 Floats = npt.NDArray[np.float32]
@@ -17,14 +18,14 @@ class Scores(NamedTuple):
     purchase, cart  float32 [B, 5]  probability within each of `HORIZONS`, rising
     churn           float32 [B]     probability that the session ends here
     next_type       float32 [B, 8]  probability of each of `EVENT_TYPES`, if another event follows
-    next_items      per session the likeliest next items with probability, or None where the head is missing
+    next_items      the likeliest next items with probability, or None where the head is missing
     """
 
     purchase: Floats
     cart: Floats
     churn: Floats
     next_type: Floats
-    next_items: list[list[tuple[str, float]]] | None
+    next_items: NextItems | None
     version: str
     path: Path
 

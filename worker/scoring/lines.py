@@ -17,6 +17,7 @@ from worker.contract.codec import encode
 from worker.contract.events import EVENT_TYPES, HORIZONS, ScoreEvent
 from worker.contract.move import copy
 from worker.scoring.base import Scores
+from worker.scoring.items import NextItems
 
 Bytes = npt.NDArray[np.uint8]
 Longs = npt.NDArray[np.int64]
@@ -24,12 +25,17 @@ Words = npt.NDArray[np.uint64]
 
 _HOLE = b"\x00"  # no JSON that msgspec writes holds it
 _WHOLE = 1_000_000
-_LINE_BREAK = 10
 #: Most characters of a number, a hash, and true or false.
 _NUMBER, _HASH, _BOOL = 19, 16, 5
+#: Characters of a probability, and what stands around an item's id besides.
+_HOLE_TEXT = "#.######"
+_CHANCE = len(_HOLE_TEXT)
+_BRACKETS = np.frombuffer(b"[]", np.uint8)
+_ITEM = len('["",],') + _CHANCE
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 _REVISION = np.frombuffer(b":r", np.uint8)  # between the event's place and the revision's number
 _TRUE, _FALSE = np.frombuffer(b"true", np.uint8), np.frombuffer(b"false", np.uint8)
+_NO_ITEMS = NextItems.of([])
 _encoder = msgspec.json.Encoder()
 
 
@@ -58,19 +64,20 @@ def score_lines(scored: Scored, scores: Scores, model: str, now_ms: int, deadlin
     Raises ValueError for a number that is no probability.
     """
     chances = np.concatenate((scores.purchase, scores.cart, scores.churn[:, None], scores.next_type), axis=1)  # [B, N]
-    items = np.frombuffer(_encoder.encode_lines(scores.next_items or ()), np.uint8)
+    items = (scores.next_items or _NO_ITEMS).read_only()
     between = _between(scored.place, model, scores, now_ms)
     ends = np.cumsum([len(text) for text in between])
     count = len(scored.offsets)
     names = int(sum(np.diff(spans).sum() for spans in (scored.event_ids, scored.visitor_ids)))
     rest = 5 * _NUMBER + len(_REVISION) + _BOOL + 2 * _HASH + len(_TEMPLATE)
-    room = count * (int(ends[-1]) + rest) + names + len(items)
+    names += int(np.diff(items.spans).sum())
+    room = count * (int(ends[-1]) + rest + len(_BRACKETS) + _ITEM * items.spans.shape[1]) + names
     lines, line_ends = np.empty(room, np.uint8), np.empty(count, np.int64)
     numbers = np.stack([scored.offsets, scored.positions, scored.event_times_ms, scored.ages_ms, scored.revisions], axis=1)
     if not _write(
         np.frombuffer(b"".join(between), np.uint8), ends, numbers, scored.ages_ms <= deadline_ms,
-        scored.sessions, scored.input_hashes, scored.text, scored.event_ids, scored.visitor_ids, items,
-        chances, lines, line_ends,
+        scored.sessions, scored.input_hashes, scored.text, scored.event_ids, scored.visitor_ids,
+        scores.next_items is not None, items, chances, lines, line_ends,
     ):  # fmt: skip
         raise ValueError("a score is no probability")
     return lines[: line_ends[-1] if count else 0].tobytes(), np.diff(line_ends, prepend=0)
@@ -82,7 +89,8 @@ def warm_up() -> None:
     text, span = in_quotes(["id"])
     scored = Scored("", number, text, span, span, name, number, number, number, name, number)
     horizons, types = (np.zeros((1, len(names)), np.float32) for names in (HORIZONS, EVENT_TYPES))
-    scores = Scores(horizons, horizons, np.zeros(1, np.float32), types, None, "1", "model")
+    items = NextItems.read(bytes(4), np.zeros((1, 1), np.float32))
+    scores = Scores(horizons, horizons, np.zeros(1, np.float32), types, items, "1", "model")
     score_lines(scored, scores, "", 0, 0)
 
 
@@ -112,7 +120,7 @@ def _between(place: str, model: str, scores: Scores, now_ms: int) -> list[bytes]
 
 def _template() -> tuple[Bytes, Longs]:
     """The field `scores` with a hole for each number, as characters, and where the holes are."""
-    hole = "#.######"
+    hole = _HOLE_TEXT
     horizons = ",".join(f'"{name}":{hole}' for name in HORIZONS)
     types = ",".join(f'"{name}":{hole}' for name in EVENT_TYPES)
     text = f'{{"purchase":{{{horizons}}},"cart":{{{horizons}}},"churn":{hole},"next_type":{{{types}}}}}'
@@ -136,13 +144,14 @@ def _write(
     text: Bytes,
     event_ids: Longs,
     visitor_ids: Longs,
-    items: Bytes,  # a line each, as JSON; empty: there are none
+    listed: bool,  # whether there are next items
+    items: NextItems,
     chances: npt.NDArray[np.float32],  # [B, N]
     lines: Bytes,
     line_ends: Longs,
 ) -> bool:
     """Fill the holes, in the order of ScoreEvent's fields, for one event after the other. False if a chance is none."""
-    at = item = 0
+    at = 0
     for i in range(len(numbers)):
         at = copy(between, 0, ends[0], lines, at)
         at = _integer(lines, at, numbers[i, 0])
@@ -171,21 +180,38 @@ def _write(
             return False
         at = end
         at = copy(between, ends[9], ends[10], lines, at)
-        if len(items):
-            at, item = _line(lines, at, items, item)
+        if listed:
+            at = _items(lines, at, items.text, items.spans[i], items.chances[i])
+            if at < 0:
+                return False
             at = copy(between, ends[10], ends[11], lines, at)
         line_ends[i] = at
     return True
 
 
 @njit(cache=True, nogil=True)
-def _line(lines: Bytes, at: int, texts: Bytes, start: int) -> tuple[int, int]:
-    """Copy up to the line break; returns where both texts go on."""
-    while texts[start] != _LINE_BREAK:
-        lines[at] = texts[start]
+def _items(lines: Bytes, at: int, text: Bytes, spans: Longs, chances: npt.NDArray[np.float32]) -> int:
+    """The field `next_items` of one score. -1 for a number that is no probability."""
+    lines[at] = _BRACKETS[0]
+    first = at = at + 1
+    for k in range(len(spans)):
+        if spans[k, 0] == spans[k, 1]:
+            continue
+        if at > first:
+            lines[at] = ord(",")
+            at += 1
+        at = copy(_BRACKETS, 0, 1, lines, at)
+        lines[at] = ord('"')
+        at = copy(text, spans[k, 0], spans[k, 1], lines, at + 1)
+        lines[at], lines[at + 1] = ord('"'), ord(",")
+        lines[at + 3] = ord(".")
+        if not _chance(lines, at + 2, chances[k]):
+            return -1
+        at += 2 + _CHANCE
+        lines[at] = _BRACKETS[1]
         at += 1
-        start += 1
-    return at, start + 1
+    lines[at] = _BRACKETS[1]
+    return at + 1
 
 
 @njit(cache=True, nogil=True)
@@ -214,15 +240,23 @@ def _chances(lines: Bytes, at: int, chances: npt.NDArray[np.float32]) -> int:
     """The field `scores`. -1 for a number that is no probability."""
     copy(_TEMPLATE, 0, len(_TEMPLATE), lines, at)
     for hole in range(len(_HOLES)):
-        # In double precision, so that no more is lost than what is not printed.
-        millionths = np.rint(np.float64(chances[hole]) * _WHOLE)
-        if not 0 <= millionths <= _WHOLE:
+        if not _chance(lines, at + _HOLES[hole], chances[hole]):
             return -1
-        place, number = at + _HOLES[hole], np.uint32(millionths)
-        thousandths = number // np.uint32(1000)
-        whole = thousandths // np.uint32(1000)
-        lines[place] = np.uint32(ord("0")) + whole
-        for digit in range(3):
-            lines[place + 2 + digit] = _DIGITS[thousandths - whole * np.uint32(1000), digit]
-            lines[place + 5 + digit] = _DIGITS[number - thousandths * np.uint32(1000), digit]
     return at + len(_TEMPLATE)
+
+
+@njit(cache=True, nogil=True)
+def _chance(lines: Bytes, place: int, chance: np.float32) -> bool:
+    """The seven digits of a probability, around its point. False for a number that is none."""
+    # In double precision, so that no more is lost than what is not printed.
+    millionths = np.rint(np.float64(chance) * _WHOLE)
+    if not 0 <= millionths <= _WHOLE:
+        return False
+    number = np.uint32(millionths)
+    thousandths = number // np.uint32(1000)
+    whole = thousandths // np.uint32(1000)
+    lines[place] = np.uint32(ord("0")) + whole
+    for digit in range(3):
+        lines[place + 2 + digit] = _DIGITS[thousandths - whole * np.uint32(1000), digit]
+        lines[place + 5 + digit] = _DIGITS[number - thousandths * np.uint32(1000), digit]
+    return True

@@ -83,5 +83,5 @@ def _rows(scores: Scores, rows: slice) -> Scores:
         cart=scores.cart[rows],
         churn=scores.churn[rows],
         next_type=scores.next_type[rows],
-        next_items=None if scores.next_items is None else scores.next_items[rows],
+        next_items=None if scores.next_items is None else scores.next_items.rows(rows),
     )

@@ -13,6 +13,7 @@ from worker.contract.events import EVENT_TYPES, HORIZONS
 from worker.contract.features import ModelInputs
 from worker.errors import DeadlineExceeded, ScorerRejected, ScorerUnavailable, ScoringError
 from worker.scoring.base import Floats, Scores
+from worker.scoring.items import NextItems
 
 #: Shorter client timeouts make the server drop answers that it has (triton-inference-server/server#7368).
 MIN_TIMEOUT_S = 0.05
@@ -173,20 +174,33 @@ def _checked(result: InferResult, rows: int, version: str) -> Scores:
         if (np.diff(heads[name], axis=1) < -_ROUNDING).any():
             raise ScorerRejected(f"version {version} gave a {name} probability that falls with the horizon")
         heads[name] = np.maximum.accumulate(heads[name], axis=1)
-    items = _output(result, "next_items", (rows, None))
-    chances = _probabilities(result, "next_item_p", items.shape)
+    chances = _probabilities(result, "next_item_p", (rows, None))
     return Scores(
         purchase=heads["purchase"],
         cart=heads["cart"],
         churn=heads["churn"][:, 0],
         next_type=heads["next_type"],
-        next_items=[_named(*pair) for pair in zip(items.tolist(), chances.tolist(), strict=True)],
+        next_items=_items(result, chances),
         version=version,
         path="model",
     )
 
 
-def _probabilities(result: InferResult, name: str, shape: tuple[int, ...]) -> Floats:
+def _items(result: InferResult, chances: Floats) -> NextItems:
+    """The tensor of ids that belongs to these probabilities."""
+    response = result.get_response()
+    for output, raw in zip(response.outputs, response.raw_output_contents, strict=False):
+        if output.name == "next_items":
+            if output.datatype != "BYTES" or tuple(output.shape) != chances.shape:
+                raise ScorerRejected(f"the model server's next_items are {output.datatype} {list(output.shape)}")
+            try:
+                return NextItems.read(raw, chances)
+            except ValueError as error:
+                raise ScorerRejected(f"the model server's next_items cannot be read: {error}") from error
+    raise ScorerRejected("the model server gave no next_items")
+
+
+def _probabilities(result: InferResult, name: str, shape: tuple[int | None, ...]) -> Floats:
     values = _output(result, name, shape)
     # NaN fails both comparisons.
     if not ((values >= -_ROUNDING) & (values <= 1 + _ROUNDING)).all():
@@ -208,21 +222,16 @@ def _output(result: InferResult, name: str, shape: tuple[int | None, ...]) -> np
     return values
 
 
-def _named(items: list[bytes], chances: list[float]) -> list[tuple[str, float]]:
-    """Items with their probability; an empty name is a place that the model could not fill."""
-    return [(item.decode(errors="replace"), chance) for item, chance in zip(items, chances, strict=True) if item]
-
-
 def _in_order(parts: list[Scores], groups: list[npt.NDArray[np.intp]]) -> Scores:
     """The requests' scores put back into the order of the batch."""
     if len(parts) == 1 and (np.diff(groups[0]) == 1).all():
         return parts[0]
     back = np.argsort(np.concatenate(groups))
-    items = [row for part in parts for row in part.next_items or []]
+    items = NextItems.joined([part.next_items for part in parts if part.next_items is not None])
     return parts[0]._replace(
         purchase=np.concatenate([part.purchase for part in parts])[back],
         cart=np.concatenate([part.cart for part in parts])[back],
         churn=np.concatenate([part.churn for part in parts])[back],
         next_type=np.concatenate([part.next_type for part in parts])[back],
-        next_items=[items[row] for row in back],
+        next_items=items.rows(back),
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from worker.contract.codec import MAX_EVENT_TIME_MS, MIN_EVENT_TIME_MS, encode
 from worker.contract.events import EVENT_TYPES, HORIZONS, ClickEvent, ScoreEvent
 from worker.contract.features import FeatureSpec
 from worker.scoring.base import Scores
+from worker.scoring.items import NextItems
 from worker.scoring.lines import Scored, score_lines
 
 _PLACE = "clicks:3"
@@ -24,6 +26,8 @@ _IDS = st.text("ab1-_ /'~", max_size=8) | _TEXTS
 _NUMBERS = st.integers(0, 10**15 - 1) | st.sampled_from([0, 4, 5, 10**12 - 1, 10**12, 10**15, 10**18])
 _HASHES = st.integers(0, 2**64 - 1)
 _CHANCES = st.floats(0, 1, width=32) | st.sampled_from([0.0, 1.0, 1e-6, 0.999999])
+_LISTED = st.lists(st.tuples(_TEXTS, _CHANCES), max_size=3)
+_ITEMS_FIELD = b',"next_items":'
 _ITEMS = st.lists(st.tuples(_TEXTS, _CHANCES | st.floats(0, allow_nan=False, allow_infinity=False)), max_size=3)
 _PIECES = st.sampled_from(
     [b"", b" ", b",", b"}", b"{", b'"', b"]", b"[", b"\\", b":", b":r1", b"0", b"9", b"00", b".", b"-", b"e", b"E-5", b"a", b"F",
@@ -41,9 +45,12 @@ def _line(draw: st.DrawFn, ids: st.SearchStrategy[str], numbers: st.SearchStrate
     scored = Scored(f"{_PLACE}:", offset, text, spans[:1], spans[1:], session, position, time_ms, age_ms, input_hash, revision)
     chances = np.array([draw(st.lists(_CHANCES, min_size=WIDTH, max_size=WIDTH))], np.float32)
     purchase, cart, churn, types = np.split(chances, np.cumsum([len(HORIZONS), len(HORIZONS), 1]), axis=1)
-    likeliest = [draw(_ITEMS)] if items else None
+    likeliest = NextItems.of([draw(_LISTED)]) if items else None
     scores = Scores(purchase, cart, churn[:, 0], types, likeliest, version, path)  # type: ignore[arg-type]
-    return score_lines(scored, scores, model, draw(numbers), 1e6)[0]
+    line = score_lines(scored, scores, model, draw(numbers), 1e6)[0]
+    if items and draw(st.booleans()):  # as workers wrote them before, with any number
+        return line[: line.index(_ITEMS_FIELD)] + _ITEMS_FIELD + msgspec.json.encode(draw(_ITEMS)) + b"}"
+    return line
 
 
 @st.composite
@@ -123,7 +130,7 @@ def _one_line(model: str, version: str, items: list[tuple[str, float]] | None = 
     name, number, (text, span) = np.ones(1, np.uint64), np.full(1, 7), in_quotes(["e"])
     scored = Scored(f"{_PLACE}:", number, text, span, span, name, number, number, number, name, np.zeros(1, np.int64))
     horizons, types = (np.full((1, len(names)), 0.25, np.float32) for names in (HORIZONS, EVENT_TYPES))
-    scores = Scores(horizons, horizons, horizons[:, 0], types, None if items is None else [items], version, "model")
+    scores = Scores(horizons, horizons, horizons[:, 0], types, None if items is None else NextItems.of([items]), version, "model")
     return score_lines(scored, scores, model, 0, 0)[0]
 
 
