@@ -89,9 +89,19 @@ class Fetched(Sequence[ConsumerRecord]):
                 None, key_end - key, value_end - value, tuple(_headers(data, headers)),
             )  # fmt: skip
 
+    def pairs(self) -> Iterator[tuple[bytes | None, bytes | None]]:
+        """Key and value of each."""
+        data = self._data
+        for key, key_end, value, value_end in zip(*(span.tolist() for span in self._spans[:_HEADERS]), strict=True):
+            yield None if key_end < key else data[key:key_end], None if value_end < value else data[value:value_end]
+
     def since(self, offset: int) -> "Fetched":
         """The records from an offset on."""
         return self[int(np.searchsorted(self.offsets, offset)) :]
+
+    def before(self, offset: int) -> "Fetched":
+        """The records up to before an offset."""
+        return self[: int(np.searchsorted(self.offsets, offset))]
 
     def keys(self) -> Texts:
         """All keys, as `scan` wants them."""

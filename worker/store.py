@@ -24,11 +24,10 @@ two every block had its turn, b too, so one of key b came after r, and the newes
 """
 
 import time
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from typing import Protocol
 
 import msgspec
-from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaTimeoutError
 
 from worker import metrics
@@ -37,9 +36,10 @@ from worker.contract.packed import pack
 from worker.contract.session import Session, SessionPolicy
 from worker.contract.slab import Slab
 from worker.errors import StateError
+from worker.fetched import Fetched
 from worker.record_batch import Records
 from worker.settings import Settings
-from worker.topic import committed_offsets, partition_counts, records_to_end, whole_topic
+from worker.topic import columns_to_end, committed_offsets, partition_counts, whole_topic
 
 Change = tuple[bytes, bytes | None]
 
@@ -167,7 +167,7 @@ def _body(value: bytes, known: bytes) -> bytes:
 class Source(Protocol):
     """Where state is read back from (`KafkaSource`)."""
 
-    def records(self, partitions: Collection[int]) -> AsyncIterator[Sequence[ConsumerRecord]]:
+    def records(self, partitions: Collection[int]) -> AsyncIterator[Fetched]:
         """The changelog of the partitions, up to what is its end now, in order within each."""
 
     async def committed(self) -> Mapping[int, int]:
@@ -180,9 +180,9 @@ class KafkaSource:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    async def records(self, partitions: Collection[int]) -> AsyncIterator[Sequence[ConsumerRecord]]:
+    async def records(self, partitions: Collection[int]) -> AsyncIterator[Fetched]:
         changelog, group = self._settings.topics.changelog, self._settings.worker.group
-        async with whole_topic(self._settings.kafka, changelog, partitions) as consumer:
+        async with whole_topic(self._settings.kafka, changelog, partitions, columns=True) as consumer:
             try:
                 starts = await consumer.beginning_offsets(consumer.assignment())
             except KafkaTimeoutError as error:
@@ -194,7 +194,7 @@ class KafkaSource:
                     "are lost. Restore it; or make it anew, with cleanup.policy=compact alone, and reset the offsets of group "
                     f"{group} to the earliest to fold the log anew"
                 )
-            async for records in records_to_end(consumer):
+            async for records in columns_to_end(consumer):
                 yield records
 
     async def _too_many(self, partitions: Collection[int]) -> StateError | None:
@@ -224,9 +224,10 @@ async def restore(source: Source, settings: Settings, partitions: Iterable[int],
     # Asked before reading: if the partition has moved on to another owner meanwhile, that one's commits run ahead of us.
     committed = await source.committed()
     async for records in source.records(list(states)):
-        for record in records:
-            if record.key is not None:
-                states[record.partition].restore(record.key, record.value)
+        state = states[records.partition.partition]
+        for key, value in records.pairs():
+            if key is not None:
+                state.restore(key, value)
     for partition, state in states.items():
         state.check()
         if committed.get(partition, 0) > state.next_offset:

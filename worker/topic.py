@@ -2,25 +2,32 @@
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError, UnknownTopicOrPartitionError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from worker.fetched import Fetched, fetch_columns
 from worker.kafka import connection, undamaged
 from worker.settings import KafkaSettings
 
 _POLL_MS = 500
 # For a request, and for a topic to be seen.
 _TIMEOUT_MS = 10_000
+#: Records of a `Fetched`: more than a fetch brings.
+_COLUMN = 1 << 30
 
 
 @asynccontextmanager
 async def whole_topic(
-    kafka: KafkaSettings, topic: str, partitions: Collection[int] | None = None
+    kafka: KafkaSettings, topic: str, partitions: Collection[int] | None = None, *, columns: bool = False
 ) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer at the first offset of the partitions (all, if None). Raises KafkaError, also when there is no such topic."""
+    """A consumer at the first offset of the partitions (all, if None). Raises KafkaError, also when there is no such topic.
+
+    With `columns`, of named partitions only, it is for `columns_to_end`.
+    """
     # Named here, all its partitions are assigned at the start; `partitions_for_topic` knows nothing of a topic never asked for.
     names = [topic] if partitions is None else []
     consumer = AIOKafkaConsumer(
@@ -33,6 +40,8 @@ async def whole_topic(
     )
     try:
         await consumer.start()
+        if columns:
+            fetch_columns(consumer, _COLUMN)
         if partitions is not None:
             consumer.assign([TopicPartition(topic, partition) for partition in partitions])
         await consumer.seek_to_beginning()
@@ -48,14 +57,28 @@ async def records_to_end(consumer: AIOKafkaConsumer, at_once: int = 2000) -> Asy
 
     Raises LogError where Kafka's files are damaged.
     """
+    async for end, records in _up_to_end(consumer, at_once):
+        if known := [record for record in records if record.offset < end]:
+            yield known
+
+
+async def columns_to_end(consumer: AIOKafkaConsumer) -> AsyncIterator[Fetched]:
+    """`records_to_end`, what a fetch brought of a partition at a time."""
+    async for end, columns in _up_to_end(consumer, at_once=1):
+        for records in columns:
+            if len(known := records.before(end)):
+                yield known
+
+
+async def _up_to_end(consumer: AIOKafkaConsumer, at_once: int) -> AsyncIterator[tuple[int, list[Any]]]:
+    """Of one partition at a time where its end was, and what the consumer hands over of it, which may lie behind that."""
     ends: dict[TopicPartition, int] = await consumer.end_offsets(consumer.assignment())
+    # Compaction and transaction markers leave gaps: the position says when the end is reached, not the last record.
     while unread := [tp for tp, end in ends.items() if await consumer.position(tp) < end]:
         with undamaged():
             found = await consumer.getmany(*unread, timeout_ms=_POLL_MS, max_records=at_once)
         for tp, records in found.items():
-            # Compaction and transaction markers leave gaps: the position says when the end is reached, not the last record.
-            if known := [record for record in records if record.offset < ends[tp]]:
-                yield known
+            yield ends[tp], records
 
 
 # A cluster that has just started makes the topic of the offsets only when it is first asked.

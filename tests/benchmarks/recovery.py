@@ -14,6 +14,7 @@ from worker import metrics
 from worker.contract.events import ClickEvent
 from worker.contract.features import FeatureSpec
 from worker.delivery import Delivery
+from worker.pipeline import warm_up
 from worker.record_batch import Records
 from worker.settings import KafkaSettings, Settings
 from worker.store import KafkaSource, PartitionState, restore
@@ -82,6 +83,7 @@ def _resident_bytes() -> int:
 
 
 async def _restore(settings: Settings) -> dict[str, float]:
+    warm_up()  # as a worker does at its start
     before = _resident_bytes()
     started = time.monotonic()
     states = await restore(KafkaSource(settings), settings, range(settings.topics.partitions), _SPEC)

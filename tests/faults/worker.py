@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Set
 from functools import partial
 
 import numpy as np
@@ -225,7 +225,7 @@ class _Source:
         self._link = link
         self._world = world
 
-    async def records(self, partitions: Collection[int]) -> AsyncIterator[Sequence[ConsumerRecord]]:
+    async def records(self, partitions: Collection[int]) -> AsyncIterator[Fetched]:
         for partition in partitions:
             log = self._world.broker.log(SETTINGS.topics.changelog, partition)
             end = await self._link.insist(partial(getattr, log, "stable_end"))
@@ -233,7 +233,8 @@ class _Source:
             while at < end:
                 entries = await self._link.insist(partial(_read, log, at, end))
                 at = entries[-1].offset + 1 if entries else end
-                yield [as_record(SETTINGS.topics.changelog, partition, entry) for entry in entries]
+                if entries:
+                    yield Fetched.of([as_record(SETTINGS.topics.changelog, partition, entry) for entry in entries])
             self._world.on_restore(partition)
 
     async def committed(self) -> Mapping[int, int]:

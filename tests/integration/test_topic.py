@@ -5,7 +5,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import UnknownTopicOrPartitionError
 
 from worker.settings import KafkaSettings, TopicSettings
-from worker.topic import records_to_end, whole_topic
+from worker.topic import columns_to_end, records_to_end, whole_topic
 
 
 async def test_reads_every_record_of_every_partition(kafka: str, topics: TopicSettings) -> None:
@@ -18,6 +18,10 @@ async def test_reads_every_record_of_every_partition(kafka: str, topics: TopicSe
         read = [record.value async for batch in records_to_end(consumer) for record in batch]
     assert len(consumer.assignment()) == topics.partitions
     assert sorted(read) == sorted(sent)
+    partitions = range(topics.partitions)
+    async with whole_topic(KafkaSettings(bootstrap_servers=kafka), topics.clicks, partitions, columns=True) as consumer:
+        pairs = [pair async for records in columns_to_end(consumer) for pair in records.pairs()]
+    assert sorted(pairs) == [(value, value) for value in sorted(sent)]
 
 
 async def test_empty_topic_ends_at_once(kafka: str, topics: TopicSettings) -> None:

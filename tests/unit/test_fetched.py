@@ -153,11 +153,13 @@ def some_records() -> list[ConsumerRecord]:
 
 
 def test_records_come_out_as_they_went_in() -> None:
-    """One by one, in slices, from an offset on; and as texts."""
+    """One by one, in slices, from an offset on or up to one; in pairs, and as texts."""
     records = some_records()
     fetched = Fetched.of(records)
     assert (list(fetched), fetched[-1], list(fetched[1:3]), len(fetched)) == (records, records[3], records[1:3], 4)
     assert [len(fetched.since(offset)) for offset in (0, 2**40, 2**40 + 1, 2**40 + 9, 2**40 + 10)] == [4, 4, 3, 1, 0]
+    assert [len(fetched.before(offset)) for offset in (0, 2**40, 2**40 + 1, 2**40 + 9, 2**40 + 10)] == [0, 0, 1, 3, 4]
+    assert list(fetched[1:].pairs()) == [(record.key, record.value) for record in records[1:]]
     assert [fetched.values().at(row) for row in range(4)] == [b"one", None, b"", b"four"]
     assert [fetched[1:].keys().at(row) for row in range(3)] == [b"", None, b"key"]
     with pytest.raises(IndexError):
