@@ -16,6 +16,7 @@ from deploy.local.stack import LocalStack
 from tests.benchmarks import audit, failover, latency, processes, profile, recovery, report, scale, throughput
 from tests.benchmarks.broker import fresh_topics
 from tests.benchmarks.clicks import Click, send_all, simulated_clicks, stream_clicks
+from tests.benchmarks.process import PEER_PYTHON
 
 PARTS = ("scale", "throughput", "full", "processes", "profile", "recovery", "audit", "failover", "latency")
 _HERE = Path(__file__).parent
@@ -25,7 +26,7 @@ _VISITORS = 20_000
 #: Spread so that a visitor's sessions are apart (at 6,000 an hour), or run into each other and fill the window.
 _CALM, _CROWDED = 6_000.0, 40_000.0
 _CROWDED_VISITORS = 2_000
-_FAILOVER_EVENTS, _LATENCY_EVENTS = 60_000, 60_000
+_FAILOVER_EVENTS, _LATENCY_EVENTS = 60_000, 200_000
 #: So many that the audit's start, and its first clicks of every partition, which it folds twice, do not decide its rate.
 _AUDITED = 2_000_000
 
@@ -36,7 +37,7 @@ def main() -> None:
     """Run the parts asked for; results of other parts are kept from the last time."""
     options = _options()
     known = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}
-    results: dict[str, Any] = {**known, "machine": report.machine(throughput.PEER_PYTHON)}
+    results: dict[str, Any] = {**known, "machine": report.machine(PEER_PYTHON)}
     with tempfile.TemporaryDirectory(prefix="inkling-bench-") as directory:
         work = Path(directory)
         with_triton = "latency" in options.parts

@@ -1,15 +1,17 @@
 """The clicks that every benchmark is run on, and ways to send them."""
 
 import asyncio
-import gc
 import itertools
-import time
+import pickle
+import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
 
+from tests.benchmarks.process import PEER_PYTHON
 from training.simulate import load_shop, simulate
 from worker.contract.codec import encode
 
@@ -18,8 +20,6 @@ Click = tuple[bytes, bytes]  # key, value
 _START_MS = 1_760_000_000_000
 #: Sends that may wait for their confirmation at once.
 _IN_FLIGHT = 10_000
-#: An open-loop sender sleeps this long between looks at the clock: what is due by then goes out together.
-_TICK_S = 0.005
 
 
 def simulated_clicks(events: int, visitors: int, seed: int, sessions_per_hour: float) -> list[Click]:
@@ -46,22 +46,22 @@ async def send_all(bootstrap: str, topic: str, clicks: Iterable[Click]) -> None:
 async def send_at_rate(bootstrap: str, topic: str, clicks: Sequence[Click], rate: float) -> float:
     """Send on a schedule, whatever becomes of the answers; returns how late the sender was at worst, in seconds.
 
-    Each record's timestamp is the time that it was due at, so that latency counts from there.
+    Each record's timestamp is the time that it was due at, so that latency counts from there. When cancelled it stops.
     """
-    async with _producer(bootstrap) as producer:
-        confirmations, worst = [], 0.0
-        gc.disable()  # to look through all that was sent takes longer than an event has to be late
-        start = time.time()
-        for number, (key, value) in enumerate(clicks):
-            due = start + number / rate
-            while (now := time.time()) < due:  # noqa: ASYNC110  # the clock sets no event
-                await asyncio.sleep(_TICK_S)
-            worst = max(worst, now - due)
-            confirmations.append(await producer.send(topic, value, key=key, timestamp_ms=int(due * 1000)))
-        gc.enable()
-        for confirmation in confirmations:
-            await confirmation
-    return worst
+    with tempfile.NamedTemporaryFile(prefix="inkling-clicks-") as file:
+        await asyncio.to_thread(pickle.dump, list(clicks), file)
+        file.flush()
+        command = str(PEER_PYTHON), str(Path(__file__).with_name("open_loop.py")), file.name, bootstrap, topic, str(rate)
+        sender = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+        try:
+            said, errors = await sender.communicate()
+        finally:
+            if sender.returncode is None:
+                sender.terminate()
+                await sender.wait()
+    if sender.returncode:
+        raise SystemExit(errors.decode().strip() or f"error: the sender ended with status {sender.returncode}")
+    return float(said)
 
 
 @asynccontextmanager

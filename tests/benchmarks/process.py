@@ -11,6 +11,8 @@ from typing import Any
 
 from worker.settings import Settings
 
+#: The environment that the peers we compare with are installed in.
+PEER_PYTHON = Path(os.environ.get("BENCH_PEER_PYTHON", Path(__file__).parents[2] / ".venv-bench/bin/python"))
 _STOP_S = 20.0
 
 

@@ -4,7 +4,8 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
-from tests.benchmarks.throughput import PEER_PYTHON, Contestant, run
+from tests.benchmarks.process import PEER_PYTHON
+from tests.benchmarks.throughput import Contestant, run
 
 _SAMPLES_S = 200
 _TOP = 15

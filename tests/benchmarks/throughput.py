@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.broker import committed, ends, fresh_topics, last_append, make_append_timed
-from tests.benchmarks.process import module, running
+from tests.benchmarks.process import PEER_PYTHON, module, running
 from worker.settings import KafkaSettings, Settings, WorkerSettings
 
 HERE = Path(__file__).parent
-PEER_PYTHON = Path(os.environ.get("BENCH_PEER_PYTHON", HERE.parents[1] / ".venv-bench/bin/python"))
 _TIMEOUT_S = 300.0
 _POLL_S = 0.2
 
