@@ -25,6 +25,9 @@ _STEPS_MS = (0, 1, 700, 2_000, 3_999, 9_999, 10_000, 30_000)
 _LATENESS_MS = (0, 0, 0, 1, 700, 3_999, 4_000, 4_001, 20_000)
 _KINDS = ("view", "view", "cart", "purchase", "search")
 _ITEMS = (None, "", "lamp", "chair", "table")
+_VISITORS: tuple[dict[str, str], ...] = (
+    {}, {}, {"device": "phone", "country": "NL", "referrer": "https://a.b/c"}, {"device": "", "user_id": "u", "referrer": "mail"},
+)  # fmt: skip
 
 
 @st.composite
@@ -39,19 +42,26 @@ def logs(
         st.sampled_from(_KINDS),
         st.sampled_from(_ITEMS),
         st.sampled_from((None, 0.0, 9.99)),
+        st.sampled_from(_VISITORS),
     )
     events = []
     now_ms = START_MS
-    for number, (visitor, step_ms, lateness_ms, kind, item, price) in enumerate(draw(st.lists(choice, max_size=max_size))):
+    for number, (visitor, step_ms, lateness_ms, kind, item, price, who) in enumerate(draw(st.lists(choice, max_size=max_size))):
         now_ms += step_ms
-        events.append(click(f"e{number}", now_ms - lateness_ms, f"v{visitor}", kind, item, price))
+        events.append(click(f"e{number}", now_ms - lateness_ms, f"v{visitor}", kind, item, price, **who))
     return events
 
 
 def click(
-    event_id: str, event_time: int, visitor_id: str = "v", kind: str = "view", item: str | None = None, price: float | None = None
+    event_id: str,
+    event_time: int,
+    visitor_id: str = "v",
+    kind: str = "view",
+    item: str | None = None,
+    price: float | None = None,
+    **who: str,
 ) -> ClickEvent:
-    """An event; its category and brand follow from its item."""
+    """An event; its category and brand follow from its item. `who` are fields of who visits."""
     return ClickEvent(
         event_id,
         event_time,
@@ -61,6 +71,7 @@ def click(
         category=item and item[-1],
         brand=item and item[:1],
         price=price,
+        **who,
     )
 
 

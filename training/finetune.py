@@ -26,10 +26,11 @@ from training.version import LoadedVersion, export_version, load_version
 from worker.control import Pointer, read_pointer
 from worker.errors import ModelError
 from worker.settings import Settings
+from worker.versions import check_spec
 
 log = logging.getLogger(__name__)
 
-#: Read at most so many of the newest records: a row is 144 bytes, and labels and windows as much again.
+#: Read at most so many of the newest records: a row is 160 bytes, and labels and windows as much again.
 NEWEST_RECORDS = 2_000_000
 
 _DECIDING = ("purchase", "session")
@@ -82,6 +83,7 @@ def run_cycle(
     # 1 what scores now
     pointer = _champion(settings)
     champion = load_version(settings.model.repository / settings.model.name / pointer.champion)
+    check_spec(champion.manifest.spec, f"the champion, version {pointer.champion} of {pointer.model},")
     # 2 the log, folded as the worker did, cut by time
     tell(f"reading {settings.topics.clicks}")
     source = f"kafka:{settings.topics.clicks}"

@@ -20,10 +20,13 @@ class Graph:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        # An earlier version's graph knows fewer codes: what came later stands behind them.
+        self._codes = next(given.shape[-1] for given in self._session.get_inputs() if given.name == "codes")
 
     def score(self, inputs: ModelInputs, version: str) -> Scores:
         """Scores of the batch."""
-        outputs = self._session.run(list(OUTPUTS), inputs._asdict())
+        known = inputs._replace(codes=inputs.codes[..., : self._codes])
+        outputs = self._session.run(list(OUTPUTS), known._asdict())
         purchase, cart, churn, next_type, items, item_p = (np.asarray(output) for output in outputs)
         text, spans = in_quotes(items.ravel().tolist())
         next_items = NextItems(text, spans.reshape(*items.shape, 2), item_p)

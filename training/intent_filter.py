@@ -42,7 +42,7 @@ BELIEFS = STATES + len(HAZARD_HEADS) + 1
 
 
 class IntentFilter(nn.Module):
-    """codes int64 [N, 6], numbers float [N, 18] -> [N, BELIEFS]; a row's depend on it and those before it in its session only.
+    """codes int64 [N, 10], numbers float [N, 18] -> [N, BELIEFS]; a row's depend on it and those before it in its session only.
 
     K states, each with its habits: type and item [K, 8 * 4], pause [K, 16], category kept or left [K, 2], what follows [K, K],
     going on [K]. The first row's state depends on how its category does (`Rates`).
@@ -144,7 +144,7 @@ class IntentFilter(nn.Module):
         return seen + pause + kept
 
     def _starts(self, codes: Tensor, numbers: Tensor, rates: Rates, fold: Tensor | None) -> Tensor:
-        """codes [B, 6], numbers [B, 18] -> [B, K]: the state of windows' first rows, which may be in the midst of a session."""
+        """codes [B, 10], numbers [B, 18] -> [B, K]: the state of windows' first rows, which may be in the midst of a session."""
         by_rate = rates.of_category(codes[:, _CATEGORY], fold) @ self.start_by_rate
         begins = numbers[:, _POSITION, None] <= 1
         return torch.softmax(torch.where(begins, self.start + by_rate, self.later_start), dim=-1)

@@ -40,7 +40,7 @@ class Heads(NamedTuple):
 
 
 class IntentModel(nn.Module):
-    """codes int [B, T, 6], numbers float [B, T, 18], right padded -> `Heads`.
+    """codes int [B, T, 10], numbers float [B, T, 18], right padded -> `Heads`.
 
     Causal, so padding on the right never touches what comes before it.
 
@@ -99,7 +99,7 @@ class IntentModel(nn.Module):
         return self._heads(codes, places_of(numbers), features, category, hidden)
 
     def _rows(self, codes: Tensor, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Codes [..., 6] and features as they are [..., FEATURES] -> features, standardised, embedded category
+        """Codes [..., 10] and features as they are [..., FEATURES] -> features, standardised, embedded category
         [..., category_width], what goes into the trunk [..., width].
         """
         features = self.features.standardised(raw)
@@ -151,6 +151,6 @@ def places_of(numbers: Tensor) -> Tensor:
 
 
 def wide_inputs(codes: Tensor, features: Tensor) -> Tensor:
-    """codes [..., 6], features [..., FEATURES] -> what the wide part takes in."""
+    """codes [..., 10], features [..., FEATURES] -> what the wide part takes in."""
     types = F.one_hot(codes[..., _TYPE].long(), len(EVENT_TYPES) + 1).to(features.dtype)
     return torch.cat([features, types], dim=-1)

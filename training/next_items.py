@@ -78,7 +78,7 @@ class NextItems(nn.Module):
         self.register_buffer("weight", torch.full((BACK, _PARTS), 1 / _PARTS))
 
     def forward(self, codes: Tensor, session: Tensor, at: Tensor, listed: int) -> tuple[Tensor, Tensor]:
-        """The likeliest items after row `at` int [n] of each `session` int [n] of codes int [B, T, 6]: candidates and their
+        """The likeliest items after row `at` int [n] of each `session` int [n] of codes int [B, T, 10]: candidates and their
         probabilities [n, listed], the likeliest first. Where there are fewer, the last have probability 0.
 
         Named is what stands out in one list at least; its probability is that of all together.
@@ -157,7 +157,7 @@ class NextItems(nn.Module):
     def _lists(self, codes: Tensor, session: Tensor, at: Tensor) -> Tensor:
         """[n, _LISTS]: the lists that are asked, 0 where there is none, and last the most frequent items' own list 0."""
         back = at[:, None] - torch.arange(BACK, device=at.device)
-        seen = codes[session[:, None], back.clamp(min=0)].long()  # [n, BACK, 6]
+        seen = codes[session[:, None], back.clamp(min=0)].long()  # [n, BACK, 10]
         slot = _slot(seen, len(self.row))
         of_items = self.row[slot].long() * ((back >= 0) & (seen[..., _ITEM] > 0))
         of_category = self.category_row[seen[:, :1, _CATEGORY]].long()
@@ -237,7 +237,7 @@ def _slots(rows: Rows) -> Ints:
 
 
 def _slot(codes: Any, slots: int) -> Any:
-    """The slot of each row's item, of codes int64 [..., 6], an array or a tensor."""
+    """The slot of each row's item, of codes int64 [..., 10], an array or a tensor."""
     return sum(codes[..., column] * factor for column, factor in _FACTORS.items()) % slots
 
 

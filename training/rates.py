@@ -1,5 +1,8 @@
-"""How often a purchase or a cart followed an item, a category or a brand: baked into each version, shrunk to the prior."""
+"""How often a purchase or a cart followed an item, a category, a brand, or such a visitor: baked into each version, shrunk to the
+prior.
+"""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,17 +18,15 @@ from worker.contract.events import HAZARD_HEADS, HORIZONS
 from worker.contract.features import CODES, NUMBERS, FeatureSpec
 
 _SESSION = HORIZONS.index("session")
-_SCOPES = ("item", "category", "brand")
-_COLUMNS = [CODES.index(scope) for scope in _SCOPES]
+#: What rates are of: what is looked at, and who looks.
+SEEN = ("item", "category", "brand")
+PROFILE = ("device", "country", "referrer", "member")
 _HEADS = len(HAZARD_HEADS)
 _CATEGORY, _PRICE = CODES.index("category"), NUMBERS.index("price")
 #: Sessions that the prior is worth at least.
 _LEAST = 10.0
 #: Prices that the shop's mean log price is worth beside a category's own.
 _PRIOR_PRICES = 5.0
-
-#: What `Rates` gives for each row: of the row and of the session's first row, by scope and head.
-RATES = 2 * len(_SCOPES) * _HEADS
 
 Doubles = npt.NDArray[np.float64]
 
@@ -37,8 +38,13 @@ class Seen(NamedTuple):
     sessions: Doubles
 
 
+def rates_of(scopes: Sequence[str]) -> int:
+    """How many numbers `Rates` gives for each row: of the row and of the session's first row, by scope and head."""
+    return 2 * len(scopes) * _HEADS
+
+
 class Rates(nn.Module):
-    """codes int64 [N, 6] -> [N, RATES]: log-odds of what followed less those of the shop, 0 for what was never seen.
+    """codes int64 [N, 10] -> [N, rates_of(scopes)]: log-odds of what followed less those of the shop, 0 for what was never seen.
 
     A missing id is a bucket like any other. `fold` [B] picks the rates without the sessions of that fold: those that a session
     is trained with, as its own outcome must not be among its inputs.
@@ -50,27 +56,28 @@ class Rates(nn.Module):
 
     def __init__(self, spec: FeatureSpec) -> None:
         super().__init__()
-        sizes = (spec.item_buckets, spec.category_buckets, spec.brand_buckets)
-        for scope, buckets in zip(_SCOPES, sizes, strict=True):
+        for scope in SEEN + PROFILE:
+            buckets = spec.code_sizes[scope]
             for place in ("here", "first"):
                 self.register_buffer(f"{scope}_{place}", torch.zeros(buckets, _HEADS))
                 self.register_buffer(f"{scope}_{place}_folds", torch.zeros(FOLDS, buckets, _HEADS), persistent=False)
         self.register_buffer("price", torch.zeros(spec.category_buckets))
 
-    def forward(self, codes: Tensor, where: Packed, fold: Tensor | None = None) -> Tensor:
-        here = self._of("here", codes, None if fold is None else fold[where.session])
-        first = self._of("first", codes.index_select(0, where.first), fold)  # [B, RATES / 2]
+    def forward(self, scopes: Sequence[str], codes: Tensor, where: Packed, fold: Tensor | None = None) -> Tensor:
+        here = self._of(scopes, "here", codes, None if fold is None else fold[where.session])
+        first = self._of(scopes, "first", codes.index_select(0, where.first), fold)  # [B, rates_of(scopes) / 2]
         return torch.cat([here, F.embedding(where.session, first)], dim=-1)
 
-    def _of(self, place: str, codes: Tensor, fold: Tensor | None) -> Tensor:
-        """codes [n, 6], fold [n] -> [n, RATES / 2]"""
+    def _of(self, scopes: Sequence[str], place: str, codes: Tensor, fold: Tensor | None) -> Tensor:
+        """codes [n, 10], fold [n] -> [n, rates_of(scopes) / 2]"""
         columns = codes.unbind(dim=-1)
         parts = []
-        for scope, column in zip(_SCOPES, _COLUMNS, strict=True):
+        for scope in scopes:
+            column = columns[CODES.index(scope)]
             if fold is None:
-                parts.append(F.embedding(columns[column], getattr(self, f"{scope}_{place}")))
+                parts.append(F.embedding(column, getattr(self, f"{scope}_{place}")))
             else:
-                parts.append(getattr(self, f"{scope}_{place}_folds")[fold, columns[column]])
+                parts.append(getattr(self, f"{scope}_{place}_folds")[fold, column])
         return torch.cat(parts, dim=-1)
 
     def of_category(self, category: Tensor, fold: Tensor | None = None) -> Tensor:
@@ -91,10 +98,10 @@ class Rates(nn.Module):
         first[np.unique(sessions, return_index=True)[1]] = True
         label = examples.link[rows, :, _SESSION] == 1
         codes = examples.rows["codes"][rows]
-        for scope, column in zip(_SCOPES, _COLUMNS, strict=True):
+        for scope in SEEN + PROFILE:
             for place, wanted in (("here", np.ones(len(rows), bool)), ("first", first)):
                 table = getattr(self, f"{scope}_{place}")
-                seen = _seen(codes[wanted, column], sessions[wanted], known[wanted], label[wanted], len(table))
+                seen = _seen(codes[wanted, CODES.index(scope)], sessions[wanted], known[wanted], label[wanted], len(table))
                 whole = Seen(seen.followed.sum(0, keepdims=True), seen.sessions.sum(0, keepdims=True))
                 strength = _strength(whole)
                 before = table.double().numpy().copy()

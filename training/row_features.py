@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from training.intent_filter import BELIEFS, IntentFilter, known
 from training.packed import Packed
-from training.rates import RATES, Rates
+from training.rates import PROFILE, SEEN, Rates, rates_of
 from worker.contract.events import EVENT_TYPES
 from worker.contract.features import CODES, NUMBERS, TYPE_CODE, FeatureSpec, ModelInputs
 
@@ -40,11 +40,13 @@ _PAUSES, _PAUSE_WIDTH = (0.0, 1.5, 3.0, 4.5, 6.0, 7.5), 0.9
 _OWN = len(NUMBERS) + len(_MAY_MISS) + len(_SCOPES) * len(_RATED) + len(_SAME) + 2 + 4
 _TYPES = len(EVENT_TYPES)
 _RUNNING = _TYPES + 2 * len(_PAUSES) + 6 + 3
-FEATURES = _OWN + _RUNNING + RATES + BELIEFS
+#: Those of who visits come last: versions of before had none.
+PROFILE_FEATURES = rates_of(PROFILE)
+FEATURES = _OWN + _RUNNING + rates_of(SEEN) + BELIEFS + PROFILE_FEATURES
 
 
 class RowFeatures(nn.Module):
-    """codes int [B, T, 6], numbers float [B, T, 18] -> standardised features [B, T, FEATURES], finite for any input.
+    """codes int [B, T, 10], numbers float [B, T, 18] -> standardised features [B, T, FEATURES], finite for any input.
 
     Row t's features depend on rows 0..t only. Rates, means and deviations are fitted once and are part of the weights.
     `fold` [B]: see `Rates`.
@@ -94,7 +96,7 @@ class RowFeatures(nn.Module):
         return where.spread(self.of_rows(where.taken(codes.long()), where.taken(numbers), where, fold))
 
     def of_rows(self, codes: Tensor, numbers: Tensor, where: Packed, fold: Tensor | None = None) -> Tensor:
-        """`raw` of packed rows: codes int64 [N, 6], numbers float [N, 18] -> [N, FEATURES]."""
+        """`raw` of packed rows: codes int64 [N, 10], numbers float [N, 18] -> [N, FEATURES]."""
         missing, given = torch.isnan(numbers), known(numbers)
         logs = torch.log1p(given)
         counted = _columns(given, _COUNTS) + _PRIOR_VIEWS * self.rate.repeat_interleave(len(_SCOPES))  # [N, 2 * 4]
@@ -103,8 +105,8 @@ class RowFeatures(nn.Module):
         same = ((compared == where.before(compared)) & (compared > 0)).to(numbers.dtype)
         features = [
             logs, _columns(missing, _MAY_MISS).to(numbers.dtype), rates, same, self._prices(codes, logs, missing, where),
-            _clock(codes), self._running(codes, given, logs, same, where), self.rates(codes, where, fold),
-            self.intents(codes, numbers, where, self.rates, fold),
+            _clock(codes), self._running(codes, given, logs, same, where), self.rates(SEEN, codes, where, fold),
+            self.intents(codes, numbers, where, self.rates, fold), self.rates(PROFILE, codes, where, fold),
         ]  # fmt: skip
         return torch.cat(features, dim=-1)
 

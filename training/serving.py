@@ -66,7 +66,7 @@ class Calibration(nn.Module):
 
 
 class ServingModel(nn.Module):
-    """codes int32 [B, T, 6], numbers float32 [B, T, 18], length int32 [B, 1] -> `Probabilities` after the newest row."""
+    """codes int32 [B, T, 10], numbers float32 [B, T, 18], length int32 [B, 1] -> `Probabilities` after the newest row."""
 
     def __init__(
         self, network: IntentModel, calibration: Calibration, candidates: Candidates, next_items: NextItems | None = None
@@ -99,7 +99,7 @@ class ServingModel(nn.Module):
 
 
 def bands_of(codes: Tensor, numbers: Tensor) -> Tensor:
-    """codes [..., T, 6], numbers [..., T, 18] -> int64 [..., T]: the band of each row.
+    """codes [..., T, 10], numbers [..., T, 18] -> int64 [..., T]: the band of each row.
 
     By its position in the session, or BOUGHT where the window holds a purchase up to it.
     """

@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from torch.nn import functional as F
 
 from training.architecture import Architecture
 from training.candidates import Candidates
@@ -20,11 +21,14 @@ from training.golden import golden_of
 from training.model import IntentModel
 from training.next_categories import NextCategories
 from training.next_items import BACK, NextItems
+from training.rates import PROFILE
+from training.row_features import FEATURES, PROFILE_FEATURES
 from training.serving import Calibration, ServingModel
+from worker.contract.features import FeatureSpec
 from worker.contract.session import SessionPolicy
 from worker.errors import ModelError
 from worker.scoring.fallback import FallbackScorer
-from worker.versions import MANIFEST, Manifest, open_version, read_manifest, sha256_of
+from worker.versions import MANIFEST, Manifest, check_files, check_spec, read_manifest, sha256_of
 
 FORMAT = 1
 MODEL_NAME = "intent"
@@ -36,6 +40,8 @@ _WIDE = "network.wide.weight"
 _MIXED, _CATEGORY_ROW, _ITEM_SCALE = "next_items.weight", "next_items.category_row", "calibration.item_scale"
 _BY_PLACE = ("network.churn_at.weight", "network.next_type_at.weight")
 _NEXT_CATEGORIES = "next_categories.json"
+_MEAN, _DEVIATION, _NUMBERS_IN = "network.features.mean", "network.features.deviation", "network.numbers_in.weight"
+_PROFILE_RATES = tuple(f"network.features.rates.{scope}_" for scope in PROFILE)
 
 
 class TrainingData(msgspec.Struct, frozen=True):
@@ -78,7 +84,7 @@ class LoadedVersion:
             raise ModelError(f"{self.path / MANIFEST}: unknown architecture ({error}); use the release that made it") from error
 
     def serving_model(self) -> ServingModel:
-        """A new copy of the network with its calibration and candidates, in evaluation mode.
+        """A new copy of the network with its calibration and candidates, in evaluation mode, for rows of the spec as it is now.
 
         Raises ModelError when the weights do not fit.
         """
@@ -86,11 +92,12 @@ class LoadedVersion:
         try:
             with safe_open(path, "pt") as file:
                 candidates = json.loads((file.metadata() or {})[_CANDIDATES])
-            network = IntentModel(self.manifest.spec, self.architecture)
+            spec = msgspec.structs.replace(self.manifest.spec, version=FeatureSpec().version)
+            network = IntentModel(spec, self.architecture)
             named = Candidates(tuple(candidates["ids"]), tuple(candidates["counts"]))
             weights = safetensors.torch.load_file(path)
             rows, kept = weights["next_items.item"].shape
-            next_items = NextItems(self.manifest.spec.category_buckets, rows, kept, len(weights["next_items.row"]))
+            next_items = NextItems(spec.category_buckets, rows, kept, len(weights["next_items.row"]))
             model = ServingModel(network, Calibration(), named, next_items)
             model.load_state_dict(_as_now(weights, model.state_dict()))
         except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
@@ -168,8 +175,10 @@ def load_version(path: Path, verify: bool = True) -> LoadedVersion:
     manifest = read_manifest(path)
     if manifest.format != FORMAT:
         raise ModelError(f"{path}: is of format {manifest.format}, this code reads format {FORMAT}; use the release that made it")
+    if manifest.spec.version > FeatureSpec().version:
+        check_spec(manifest.spec, str(path))
     if verify:
-        open_version(Path(manifest.model), manifest.version, folder=path)
+        check_files(path, manifest)
     return LoadedVersion(path, manifest)
 
 
@@ -183,8 +192,10 @@ def _as_now(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, 
     """The weights of an older version so that they say the same now.
 
     The oldest have no levels by place, others none for visitors who came before, and no wide part of the next type. Which item
-    comes next they asked the network, too, which now is an empty list of the most frequent ones.
+    comes next they asked the network, too, which now is an empty list of the most frequent ones. Who visits they did not see: to
+    them that never varied.
     """
+    weights = _without_profile(weights, wanted)
     levels = {name: weights.get(name, wanted[name] * 0.0) for name in _BY_PLACE}
     levels = {name: torch.cat([level, level[:1].expand(len(wanted[name]) - len(level), -1)]) for name, level in levels.items()}
     wide = torch.zeros_like(wanted[_WIDE])
@@ -195,6 +206,21 @@ def _as_now(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, 
         items, own, network = torch.split(mixed, [BACK, BACK, 1], dim=-1)
         mixed = torch.cat([items, network * 0.0, network, own, network * 0.0], dim=-1)
     return {**weights, **levels, _WIDE: wide, _MIXED: mixed}
+
+
+def _without_profile(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """With features of who visits that say nothing, where there are none."""
+    if _MEAN not in weights or len(weights[_MEAN]) == FEATURES:
+        return weights
+    known = FEATURES - PROFILE_FEATURES
+    padded = dict(weights)
+    padded |= {name: torch.zeros_like(tensor) for name, tensor in wanted.items() if name.startswith(_PROFILE_RATES)}
+    padded[_MEAN] = F.pad(weights[_MEAN], (0, PROFILE_FEATURES))
+    padded[_DEVIATION] = F.pad(weights[_DEVIATION], (0, PROFILE_FEATURES), value=torch.inf)
+    for name in (_NUMBERS_IN, _WIDE):
+        features, others = weights[name][:, :known], weights[name][:, known:]
+        padded[name] = torch.cat([F.pad(features, (0, PROFILE_FEATURES)), others], dim=1)
+    return padded
 
 
 def _write_json(path: Path, document: Any, indent: int | None = None) -> None:

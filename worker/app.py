@@ -107,9 +107,6 @@ def _note_version(pointer: Pointer) -> None:
 
 
 def _check_spec(settings: Settings, spec: FeatureSpec) -> None:
-    known = FeatureSpec().version
-    if spec.version != known:
-        raise ConfigurationError(f"the champion wants feature spec {spec.version}, this worker knows {known}: upgrade the older")
     if settings.session.window != spec.window:
         raise ConfigurationError(
             f"INKLING_SESSION__WINDOW is {settings.session.window} but the champion was trained with {spec.window}: set it so"

@@ -121,7 +121,7 @@ class ControlFollower:
         return self._task
 
     async def wait_first(self, timeout_s: float) -> None:
-        """Wait until a pointer was read and its version tried once. Raises ConfigurationError when there is none in time."""
+        """Wait until a pointer was read and its version tried once. Raises ConfigurationError when that does not come in time."""
         assert self._task is not None, "start() comes first"
         first = asyncio.ensure_future(self._first.wait())
         done, _ = await asyncio.wait([first, self._task], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
@@ -129,10 +129,10 @@ class ControlFollower:
             self._task.result()
         if not done:
             first.cancel()
-            raise ConfigurationError(
-                f"{self._settings.topics.control} at {self._settings.kafka.bootstrap_servers} names no version of "
-                f"{self._settings.model.name}: run `inkling promote 1`"
-            )
+            where = f"{self._settings.topics.control} at {self._settings.kafka.bootstrap_servers}"
+            if self._keeper.refused:
+                raise ConfigurationError(f"{where} names a version that this worker cannot follow: {self._keeper.refused}")
+            raise ConfigurationError(f"{where} names no version of {self._settings.model.name}: run `inkling promote 1`")
 
     async def stop(self) -> None:
         """End the task."""

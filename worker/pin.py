@@ -15,6 +15,7 @@ from worker.scoring.base import Scores
 from worker.scoring.fallback import FallbackScorer
 from worker.scoring.golden import Golden, check
 from worker.scoring.guarded import Pin
+from worker.versions import check_spec
 
 _log = structlog.get_logger(__name__)
 
@@ -56,6 +57,7 @@ class PinKeeper:
         self.pointer: Pointer | None = None
         self.pin: Pin | None = None
         self.wanted: Pointer | None = None
+        self.refused = ""  # why the newest pointer is not followed
         self._server = server
         self._on_change = on_change
         self._clock = clock
@@ -69,16 +71,18 @@ class PinKeeper:
     def want(self, pointer: Pointer) -> None:
         """The newest pointer. One that this worker cannot follow is refused, loudly, and changes nothing."""
         try:
+            check_spec(pointer.spec, f"version {pointer.champion} of {pointer.model}")
             fallback = FallbackScorer.from_json(pointer.fallback)
             Golden.from_json(pointer.golden)
         except ModelError as error:
-            _log.error("pointer refused", version=pointer.champion, reason=str(error))
+            self.refused = str(error)
+            _log.error("pointer refused", version=pointer.champion, reason=self.refused)
             return
         if self.pointer is not None and pointer.spec != self.pointer.spec:
             # Sessions in memory hold rows of the old spec.
             _log.error("pointer refused: its feature spec is another; restart the workers", version=pointer.champion)
             return
-        self.wanted = pointer
+        self.wanted, self.refused = pointer, ""
         if self.pin is None:
             # There is nothing to stay with: its fallback serves until the model has proved itself.
             self._pin(pointer, Pin(pointer.champion, fallback, verified=False))

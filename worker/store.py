@@ -32,8 +32,7 @@ from aiokafka.errors import KafkaTimeoutError
 
 from worker import metrics
 from worker.contract.features import FeatureSpec
-from worker.contract.packed import pack
-from worker.contract.session import Session, SessionPolicy
+from worker.contract.session import SessionPolicy
 from worker.contract.slab import Slab
 from worker.errors import StateError
 from worker.fetched import Fetched
@@ -44,17 +43,14 @@ from worker.topic import columns_to_end, committed_offsets, partition_counts, wh
 Change = tuple[bytes, bytes | None]
 
 _POSITION_FORMAT = b"\x01"
-_COUNTERS_FORMAT = _SESSION_FORMAT = b"\x02"
-#: How counters were written before: each block that changed as a record of its own, without other cells.
-_OLD_COUNTERS_FORMAT = b"\x01"
-#: How sessions were written before: whole, as MessagePack.
-_OLD_SESSION_FORMAT = b"\x01"
+_COUNTERS_FORMAT = b"\x02"
+#: Rows with who visits. Those before had other rows, and nobody can say what a session would be that has some of each.
+_SESSION_FORMAT = b"\x03"
 _SEPARATOR = b"\x00"
 _COUNTERS_KEY = b"\x00counters"
 _POSITION_KEY = b"\x00position"
 
 _encoder = msgspec.msgpack.Encoder()
-_old_sessions = msgspec.msgpack.Decoder(Session)
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -137,8 +133,7 @@ class PartitionState:
             self.next_offset = position.next_offset
             self.fold.newest_ms = position.newest_ms
         elif key.startswith(_COUNTERS_KEY):
-            known = _OLD_COUNTERS_FORMAT if value[:1] == _OLD_COUNTERS_FORMAT else _COUNTERS_FORMAT
-            self.fold.counters.restore(int.from_bytes(key[len(_COUNTERS_KEY) :], "big"), _body(value, known))
+            self.fold.counters.restore(int.from_bytes(key[len(_COUNTERS_KEY) :], "big"), _body(value, _COUNTERS_FORMAT))
 
     def _restore_session(self, key: bytes, value: bytes | None) -> None:
         visitor, rows_only, row = key.partition(_SEPARATOR)
@@ -149,18 +144,20 @@ class PartitionState:
             if not rows_only:
                 self.fold.forget(visitor)
                 self._loose.discard(visitor)
-        elif rows_only:
-            if not self.fold.extend(visitor, _body(value, _SESSION_FORMAT)):
-                self._loose.add(visitor)
-        else:
-            session = _old_sessions.decode(_body(value, _OLD_SESSION_FORMAT))
-            self.fold.put(visitor, pack(session, session.last_ms))
-            self._loose.discard(visitor)
+        elif not self.fold.extend(visitor, _body(value, _SESSION_FORMAT)):  # a whole one of this format is no matter of this
+            self._loose.add(visitor)
 
 
 def _body(value: bytes, known: bytes) -> bytes:
-    if value[:1] != known:
+    if value[:1] > known:
         raise StateError(f"changelog record has format {value[:1].hex()}, this worker knows {known.hex()}: upgrade it")
+    if b"" < value[:1] < known:
+        raise StateError(
+            f"the changelog is of an earlier version of the worker (format {value[:1].hex()}, this one's is {known.hex()}), "
+            "whose rows were others: use another INKLING_TOPICS__CHANGELOG and consumer group, which folds the log anew"
+        )
+    if not value:
+        raise ValueError("it is empty")
     return value[1:]
 
 

@@ -81,8 +81,8 @@ def read_manifest(folder: Path) -> Manifest:
 def open_version(model_folder: Path, version: str, folder: Path | None = None) -> Version:
     """Read version `version` of the model, from `folder` if it does not lie in its place yet.
 
-    Raises ModelError unless every file is there, none is there unnamed, each has the bytes that the manifest says, and the
-    fallback and the golden batch can be used.
+    Raises ModelError unless every file is there, none is there unnamed, each has the bytes that the manifest says, the feature
+    spec is of the layout that this code knows, and the fallback and the golden batch can be used.
     """
     if not is_version(version):
         raise ModelError(f"{version!r} is no version: versions are whole numbers; `inkling models list` shows them")
@@ -90,11 +90,24 @@ def open_version(model_folder: Path, version: str, folder: Path | None = None) -
     manifest = read_manifest(folder)
     if manifest.model != model_folder.name or manifest.version != version:
         raise ModelError(f"{folder} says that it is version {manifest.version} of {manifest.model}")
-    _check_files(folder, manifest)
+    check_files(folder, manifest)
+    check_spec(manifest.spec, f"version {version} of {manifest.model}")
     fallback, golden = (_document(folder / name) for name in ("fallback.json", "golden.json"))
     FallbackScorer.from_json(fallback)
     digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
     return Version(folder, manifest, digest, fallback, Golden.from_json(golden))
+
+
+def check_spec(spec: FeatureSpec, whose: str) -> None:
+    """Raises ModelError when rows of this spec have another layout than those that this code makes."""
+    known = FeatureSpec().version
+    if spec.version < known:
+        raise ModelError(
+            f"{whose} wants rows by feature spec {spec.version}, this code makes those of {known}: train a new one with "
+            "`inkling train` for a repository with this release's config.pbtxt, or use the release that made it"
+        )
+    if spec.version > known:
+        raise ModelError(f"{whose} wants rows by feature spec {spec.version}, this code knows {known} and none above: upgrade it")
 
 
 def sha256_of(path: Path) -> str:
@@ -106,7 +119,8 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _check_files(folder: Path, manifest: Manifest) -> None:
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Raises ModelError unless the folder holds what the manifest names, and nothing else."""
     if missing := [name for name in _NEEDED if name not in manifest.files]:
         raise ModelError(f"{folder}: the manifest does not name {', '.join(missing)}")
     present = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}

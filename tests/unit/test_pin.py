@@ -142,7 +142,9 @@ async def test_a_newer_pointer_replaces_one_that_never_came_true(clock: ManualCl
 
 
 @pytest.mark.parametrize(
-    "change", [{"fallback": {}}, {"golden": {}}, {"spec": FeatureSpec(window=32)}], ids=["fallback", "golden", "spec"]
+    "change",
+    [{"fallback": {}}, {"golden": {}}, {"spec": FeatureSpec(window=32)}, {"spec": FeatureSpec(version=1)}],
+    ids=["fallback", "golden", "spec", "layout"],
 )
 async def test_a_pointer_that_cannot_be_followed_changes_nothing(clock: ManualClock, change: dict[str, Any]) -> None:
     """Sessions in memory are of the spec that the worker began with; a fallback must be usable before it is needed."""
@@ -150,6 +152,17 @@ async def test_a_pointer_that_cannot_be_followed_changes_nothing(clock: ManualCl
     keeper.want(pointer("2", **change))
     await later(keeper, clock, 20)
     assert where(keeper) == ("1", True)
+
+
+def test_a_pointer_at_a_version_of_an_earlier_layout_says_so(clock: ManualClock) -> None:
+    """Not that its golden batch was damaged: nobody finds the mistake by that."""
+    keeper = PinKeeper(Server(v1=0.5), clock=clock)
+    keeper.want(pointer("1", spec=FeatureSpec(version=1), golden={}))
+    assert keeper.pin is None
+    assert "version 1 of intent wants rows by feature spec 1" in keeper.refused
+    keeper.want(pointer("2"))
+    assert keeper.pin is not None
+    assert not keeper.refused
 
 
 async def test_a_version_that_begins_to_answer_wrong_is_no_longer_asked(clock: ManualClock) -> None:

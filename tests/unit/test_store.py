@@ -1,4 +1,4 @@
-"""The changelog: what is written reads back the same, older formats too, and what cannot be right is refused."""
+"""The changelog: what is written reads back the same, and what cannot be right, or is of an earlier version, is refused."""
 
 import msgspec
 import pytest
@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.logs import FORGETFUL, START_MS, WIDE, click, fold_events, folded, logs
+from worker.contract.counters import Counters
 from worker.contract.events import ClickEvent
+from worker.contract.packed import pack
 from worker.contract.session import Session, SessionPolicy
 from worker.errors import StateError
 from worker.store import Change, PartitionState
@@ -59,31 +61,27 @@ def test_reads_back_the_same_however_it_was_compacted(log: list[ClickEvent], end
     assert back.next_offset == state.next_offset
 
 
-def test_sessions_in_the_format_before_are_read() -> None:
-    """An upgrade goes on from what the version before it wrote: whole sessions as MessagePack."""
-    log = [click(f"e{n}", START_MS + 700 * n, f"v{n % 2}", item="lamp") for n in range(12)]
-    fold, _ = folded(log, WIDE, FORGETFUL)
-    old = [(visitor.encode(), b"\x01" + msgspec.msgpack.encode(session)) for visitor, session in fold.sessions.items()]
-    back = restored(old)
-    assert sessions(back) == fold.sessions
-    more = [click(f"f{n}", START_MS + 9_000 + n, "v0") for n in range(3)]
-    fold_events(back.fold, more, range(12, 15))
-    assert sessions(restored([*old, *back.changes(15)])) == sessions(back)
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (b"v", b"\x01" + msgspec.msgpack.encode(Session("v"))),
+        (b"v", b"\x02" + pack(Session("v"), 0) + bytes(10 * 144)),
+        (b"v\x00\x00\x01", b"\x02" + pack(Session("v"), 0) + bytes(144)),
+        (b"\x00counters\x00\x00\x00\x00", b"\x01" + bytes(Counters(WIDE).block_bytes)),
+    ],
+    ids=["whole, as MessagePack", "of as many bytes as nine rows have now", "rows", "counters"],
+)
+def test_state_of_an_earlier_version_is_refused(key: bytes, value: bytes) -> None:
+    """Its rows did not say who visits: read as rows of now they would be nonsense. The message says what to do."""
+    with pytest.raises(StateError, match=r"earlier version of the worker.*use another INKLING_TOPICS__CHANGELOG"):
+        restored([(key, value)])
 
 
-def test_counters_in_the_format_before_are_read() -> None:
-    """An upgrade goes on from changed blocks that are records of their own; what it writes replaces them by and by."""
-    fold, _ = folded([click(f"e{n}", START_MS + n, item=f"i{n}") for n in range(20)], WIDE, FORGETFUL)
-    numbers = range(fold.counters.blocks)
-    old: list[Change] = [(b"\x00counters" + n.to_bytes(4, "big"), b"\x01" + fold.counters.block(n)) for n in numbers]
-    back = restored(old)
-    assert blocks(back) == [fold.counters.block(number) for number in numbers]
-    changelog = [*old]
-    for n in range(8):
-        fold_events(back.fold, [click(f"f{n}", START_MS + n, item=f"i{n}")], [n])
-        changelog += back.changes(n + 1)
-        assert blocks(restored(changelog)) == blocks(restored(compacted(changelog))) == blocks(back)
-    assert all(dict(changelog)[key][:1] == b"\x02" for key, _ in old)
+def test_state_of_an_earlier_feature_spec_is_refused() -> None:
+    """Even where nothing else is left to tell: the position alone names the rules that it was folded by."""
+    state = PartitionState(msgspec.structs.replace(WIDE, version=1), FORGETFUL)
+    with pytest.raises(StateError, match="another feature spec"):
+        restored(list(state.changes(0)))
 
 
 def test_rows_without_their_session_are_refused() -> None:
@@ -98,7 +96,7 @@ def test_rows_without_their_session_are_refused() -> None:
         restored(rows)
 
 
-@pytest.mark.parametrize("value", [b"\x02", b"\x02short", b"\x01\xff", b"\x09future"])
+@pytest.mark.parametrize("value", [b"", b"\x03", b"\x03short", b"\x09future"])
 def test_damaged_records_are_refused(value: bytes) -> None:
     """With the key of what cannot be read, or the format that is not known."""
     with pytest.raises(StateError, match=r"damaged|upgrade it"):

@@ -1,5 +1,6 @@
 """Tests for worker/versions.py."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,18 @@ def test_a_manifest_of_another_version_is_refused(tmp_path: Path, change: dict[s
     """A folder copied to another number does not become that version."""
     make_version(tmp_path, "1", **change)
     with pytest.raises(ModelError):
+        open_version(tmp_path / MODEL, "1")
+
+
+@pytest.mark.parametrize(("version", "mend"), [(1, r"inkling train"), (3, r"upgrade it")])
+def test_a_version_of_another_row_layout_is_refused(tmp_path: Path, version: int, mend: str) -> None:
+    """Before its golden batch, which is of other rows as well, could be called damaged. The message says what to do."""
+    folder = make_version(tmp_path, "1", spec={"version": version})
+    golden = json.loads((folder / "golden.json").read_text())
+    golden["codes"] = [[row[:6] for row in window] for window in golden["codes"]]
+    (folder / "golden.json").write_text(json.dumps(golden))
+    write_manifest(folder, spec={"version": version})
+    with pytest.raises(ModelError, match=rf"version 1 of intent wants rows by feature spec {version}.*{mend}"):
         open_version(tmp_path / MODEL, "1")
 
 

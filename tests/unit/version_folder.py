@@ -47,7 +47,7 @@ def write_manifest(folder: Path, **changes: Any) -> None:
         "created_at": 1_700_000_000_000,
         "code_revision": "abc",
         "data": {"source": "test", "from_ms": 0, "until_ms": 5000, "events": 10, "sessions": 3},
-        "spec": {"version": 1},
+        "spec": {"version": 2},
         "policy": {},
         "partitions": 4,
         "seed": 1,

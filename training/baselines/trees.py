@@ -11,6 +11,7 @@ from training.forecast import Forecast
 from training.labels import UNKNOWN
 from training.metrics.draws import Doubles
 from training.session_log import NEXT_TYPES, SessionLog
+from worker.contract.features import CODES
 
 #: Small steps of small trees, held back: shops with few buyers are the rule. One thread, so that sums have one order.
 _SETTINGS: dict[str, Any] = {
@@ -26,16 +27,20 @@ _SETTINGS: dict[str, Any] = {
     "force_row_wise": True,
     "verbosity": -1,
 }
+#: Who visits, as categories: behind the table of features, where a bucket's number would mean nothing to others.
+_VISITOR = [CODES.index(name) for name in ("device", "country", "referrer", "member")]
 _ROUNDS = 200
 _TYPE_ROUNDS = 100
 
 
 class LightGBM:
-    """LightGBM of the purchase and of the next type on the table of features. A fixed number of rounds, no early stopping."""
+    """LightGBM of the purchase and of the next type on the table of features and who visits. A fixed number of rounds, no early
+    stopping.
+    """
 
     def fit(self, log: SessionLog, seed: int) -> None:
         """See `Baseline`."""
-        values = features(log)
+        values = _values(log)
         self._prior, self._shares = prior(log.purchase), shares(log.next_type, NEXT_TYPES)
         self._purchase = _boosted(values, log.purchase, {"objective": "binary"}, _ROUNDS, seed)
         # Classes are renumbered without gaps: a class that is never seen costs trees, too.
@@ -46,12 +51,16 @@ class LightGBM:
 
     def predict(self, log: SessionLog) -> Forecast:
         """See `Baseline`."""
-        values = features(log)
+        values = _values(log)
         purchase = np.full(len(log), self._prior) if self._purchase is None else _predicted(self._purchase, values)
         next_type = np.tile(self._shares, (len(log), 1))
         if self._next_type is not None and len(log):
             next_type[:, self._types] = _predicted(self._next_type, values) * self._shares[self._types].sum()
         return Forecast(purchase, next_type)
+
+
+def _values(log: SessionLog) -> npt.NDArray[Any]:
+    return np.concatenate([features(log), log.rows["codes"][:, _VISITOR]], axis=1, dtype=np.float32, casting="unsafe")
 
 
 def _boosted(values: npt.NDArray[Any], label: npt.NDArray[Any], task: dict[str, Any], rounds: int, seed: int) -> Any:
@@ -61,7 +70,9 @@ def _boosted(values: npt.NDArray[Any], label: npt.NDArray[Any], task: dict[str, 
     rows = label != UNKNOWN
     if len(np.unique(label[rows])) < 2:
         return None
-    data = lightgbm.Dataset(values[rows], label[rows], params={"verbosity": -1, "num_threads": 1})
+    categories = list(range(values.shape[1] - len(_VISITOR), values.shape[1]))
+    quiet = {"verbosity": -1, "num_threads": 1}
+    data = lightgbm.Dataset(values[rows], label[rows], params=quiet, categorical_feature=categories)
     return lightgbm.train({**_SETTINGS, **task, "seed": seed}, data, rounds)
 
 

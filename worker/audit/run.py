@@ -21,6 +21,7 @@ from worker.service import settle
 from worker.settings import Settings
 from worker.span import bounds, read_span, reader
 from worker.topic import committed_offsets, partition_counts
+from worker.versions import check_spec
 
 #: Below this many clicks, starting another process takes longer than it saves.
 _WORTH_A_PROCESS = 200_000
@@ -49,7 +50,7 @@ async def audit(settings: Settings, options: Options, tell: Callable[[int], None
 
     What is committed is read first, then what was written, and the clicks' end last: so in a running system nothing that
     had to be there can be missing, and nothing that is there can be about a click not yet seen.
-    Raises ConfigurationError when Kafka or a topic is missing.
+    Raises ConfigurationError when Kafka or a topic is missing, ModelError when scores were made from rows of another layout.
     """
     try:
         partitions = await _partitions(settings)
@@ -112,7 +113,7 @@ async def _wait(
 
 
 async def _rules(settings: Settings, consumer: AIOKafkaConsumer, partitions: dict[str, int]) -> Rules:
-    """The feature spec is that of the newest pointer; without one, that of the settings."""
+    """The feature spec is that of the newest pointer; without one, that of the settings. Raises ModelError for an unknown one."""
     spec = FeatureSpec(window=settings.session.window)
     if settings.topics.control in partitions:
         control = TopicPartition(settings.topics.control, 0)
@@ -121,6 +122,7 @@ async def _rules(settings: Settings, consumer: AIOKafkaConsumer, partitions: dic
             for record in records:
                 if record.key == settings.model.name.encode() and record.value is not None:
                     spec = msgspec.json.decode(record.value, type=_Pointer).spec
+    check_spec(spec, "the champion")
     policy = settings.session.policy
     return Rules(spec, policy, int(settings.session.max_future_s * 1000))
 

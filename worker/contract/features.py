@@ -6,6 +6,7 @@ A row holds raw values; scaling, logarithms and treatment of missing values live
 import functools
 import hashlib
 import math
+import re
 import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -20,8 +21,11 @@ from worker.contract.events import EVENT_TYPES, ClickEvent
 if TYPE_CHECKING:
     from worker.contract.session import Session
 
-#: Integer features of a row. 0 is padding or missing; hour is 1..24 and weekday 1..7 (Monday 1), both UTC.
-CODES: tuple[str, ...] = ("type", "item", "category", "brand", "hour", "weekday")
+#: Integer features of a row. 0 is padding or missing; hour is 1..24 and weekday 1..7 (Monday 1), both UTC. The last four tell
+#: who visits: the referrer is its site alone (`site_of`), and member is 1 where the event names a user.
+CODES: tuple[str, ...] = (
+    "type", "item", "category", "brand", "hour", "weekday", "device", "country", "referrer", "member",
+)  # fmt: skip
 
 #: Real features of a row, in raw units: currency, seconds, counts. NaN is missing (price, since_visit_s).
 #: Counts decay by the spec's half-life and leave out the event itself.
@@ -58,18 +62,38 @@ TYPE_CODE: dict[str, int] = {name: code for code, name in enumerate(EVENT_TYPES,
 class FeatureSpec(msgspec.Struct, frozen=True):
     """Everything that decides a row's content. A version of the model names the spec that it was trained with.
 
-    Raises ValueError for a window or bucket number below 2, or a half-life that is not positive.
+    `version` is that of the row's layout: 1 had no codes of who visits. Raises ValueError for a window or bucket number below 2,
+    or a half-life that is not positive.
     """
 
-    version: int = 1
+    version: int = 2
     window: int = 64
     item_buckets: int = 2**16
     category_buckets: int = 512
     brand_buckets: int = 512
+    device_buckets: int = 64
+    country_buckets: int = 256
+    referrer_buckets: int = 512
     half_life_s: float = 86_400.0
 
+    @property
+    def code_sizes(self) -> dict[str, int]:
+        """How many values each of `CODES` can have, 0 among them."""
+        return {
+            "type": len(EVENT_TYPES) + 1,
+            "item": self.item_buckets,
+            "category": self.category_buckets,
+            "brand": self.brand_buckets,
+            "hour": 25,
+            "weekday": 8,
+            "device": self.device_buckets,
+            "country": self.country_buckets,
+            "referrer": self.referrer_buckets,
+            "member": 2,
+        }
+
     def __post_init__(self) -> None:
-        if min(self.window, self.item_buckets, self.category_buckets, self.brand_buckets) < 2:
+        if min(self.window, *self.code_sizes.values()) < 2:
             raise ValueError("a feature spec's window and bucket numbers must be at least 2")
         if not self.half_life_s > 0:
             raise ValueError(f"a feature spec's half-life must be positive, not {self.half_life_s}")
@@ -137,7 +161,20 @@ def event_codes(event: ClickEvent, spec: FeatureSpec) -> tuple[int, ...]:
         bucket("brand", event.brand, spec.brand_buckets),
         hour,
         weekday,
+        bucket("device", event.device, spec.device_buckets),
+        bucket("country", event.country, spec.country_buckets),
+        bucket("referrer", site_of(event.referrer), spec.referrer_buckets),
+        int(bool(event.user_id)),
     )
+
+
+def site_of(referrer: str | None) -> str | None:
+    """The site that a referrer names: what lies between "scheme://" and the next "/", "?" or "#". Other texts stay."""
+    url = _SITE.match(referrer) if referrer else None
+    return url[1] if url else referrer
+
+
+_SITE = re.compile("[^:/?#]*://([^/?#]*)")
 
 
 def bucket(kind: str, value: str | None, buckets: int) -> int:

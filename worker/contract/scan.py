@@ -36,11 +36,14 @@ class Texts(NamedTuple):
 
 
 class Buckets(NamedTuple):
-    """How many buckets ids of items, categories and brands have."""
+    """How many buckets each of these has."""
 
     item: int
     category: int
     brand: int
+    device: int
+    country: int
+    referrer: int
 
 
 class Scanned(NamedTuple):
@@ -48,7 +51,7 @@ class Scanned(NamedTuple):
 
     plain: npt.NDArray[np.bool_]  # [B]
     time_ms: Longs  # [B]
-    codes: npt.NDArray[np.int32]  # [B, len(CODES)] of which type, item, category and brand are filled in
+    codes: npt.NDArray[np.int32]  # [B, len(CODES)] of which all but hour and weekday are filled in
     price: npt.NDArray[np.float64]  # [B] NaN where there is none
     event_hash: Words  # [B]
     event_id: Longs  # [B, 2]
@@ -60,10 +63,13 @@ _NAME_TEXT = np.frombuffer("".join(_NAMES).encode(), np.uint8)
 _NAME_ENDS = np.cumsum([len(name) for name in _NAMES])
 _TYPE_TEXT = np.frombuffer("".join(EVENT_TYPES).encode(), np.uint8)
 _TYPE_ENDS = np.cumsum([len(name) for name in EVENT_TYPES])
-_EVENT_ID, _TIME, _VISITOR, _TYPE, _ITEM, _CATEGORY, _BRAND, _PRICE, _QUANTITY = (
+_EVENT_ID, _TIME, _VISITOR, _TYPE, _ITEM, _CATEGORY, _BRAND, _PRICE, _QUANTITY, _USER, _DEVICE, _COUNTRY, _REFERRER = (
     _NAMES.index(name)
-    for name in ("event_id", "event_time", "visitor_id", "event_type", "item_id", "category", "brand", "price", "quantity")
-)
+    for name in (
+        "event_id", "event_time", "visitor_id", "event_type", "item_id", "category", "brand", "price", "quantity", "user_id",
+        "device", "country", "referrer",
+    )
+)  # fmt: skip
 _UNKNOWN = -1
 #: Texts whose buckets are remembered while a batch is read.
 _KNOWN = 1024
@@ -71,10 +77,14 @@ _REQUIRED = 1 << _EVENT_ID | 1 << _TIME | 1 << _VISITOR | 1 << _TYPE
 #: So many digits are exact as a double, and so is the power of ten below: the quotient then is the nearest double.
 _MOST_DIGITS = 15
 _POWERS = 10.0 ** np.arange(_MOST_DIGITS + 1)
-_QUOTE, _BACKSLASH, _COLON, _COMMA, _OPEN, _CLOSE, _ZERO, _NINE, _POINT = (ord(char) for char in '"\\:,{}09.')
+_QUOTE, _BACKSLASH, _COLON, _COMMA, _OPEN, _CLOSE, _ZERO, _NINE, _POINT, _SLASH, _QUERY, _HASH = (
+    ord(char) for char in '"\\:,{}09./?#'
+)
 _SPACE, _TAB, _LINE, _RETURN, _LAST_PRINTABLE = 0x20, 0x09, 0x0A, 0x0D, 0x7E
 _NULL, _TRUE, _FALSE = (np.frombuffer(word, np.uint8) for word in (b"null", b"true", b"false"))
-_EVENT_KEY, _ITEM_KEY, _CATEGORY_KEY, _BRAND_KEY = (initial_state(key) for key in (b"event", b"item", b"category", b"brand"))
+_EVENT_KEY, _ITEM_KEY, _CATEGORY_KEY, _BRAND_KEY, _DEVICE_KEY, _COUNTRY_KEY, _REFERRER_KEY = (
+    initial_state(key) for key in (b"event", b"item", b"category", b"brand", b"device", b"country", b"referrer")
+)
 #: The bytes that a text may hold and still need no unescaping: of any text in UTF-8, and of one in ASCII.
 UTF8 = np.array([byte >= _SPACE and byte not in (_QUOTE, _BACKSLASH) for byte in range(256)])
 ASCII = UTF8 & (np.arange(256) < 0x80)
@@ -87,7 +97,7 @@ def scan(values: Texts, keys: Texts, newest_ms: Longs, simple: npt.NDArray[np.bo
     """
     state, message = np.empty(8, np.uint64), np.empty(16, np.uint64)
     spans = np.empty((len(_NAME_ENDS), 2), np.int64)
-    known = np.zeros((3, _KNOWN, 3), np.int64)
+    known = np.zeros((6, _KNOWN, 3), np.int64)
     for i in range(len(values.starts)):
         scanned.plain[i] = False
         if values.ends[i] - values.starts[i] > MAX_RECORD_BYTES:
@@ -108,9 +118,15 @@ def scan(values: Texts, keys: Texts, newest_ms: Longs, simple: npt.NDArray[np.bo
         scanned.plain[i] = True
         scanned.time_ms[i], scanned.price[i] = time_ms, price
         scanned.codes[i, 0] = kind + 1
-        scanned.codes[i, 1] = _bucket(values.text, spans[_ITEM], _ITEM_KEY, buckets.item, known[0], state, message)
-        scanned.codes[i, 2] = _bucket(values.text, spans[_CATEGORY], _CATEGORY_KEY, buckets.category, known[1], state, message)
-        scanned.codes[i, 3] = _bucket(values.text, spans[_BRAND], _BRAND_KEY, buckets.brand, known[2], state, message)
+        text = values.text
+        _to_site(text, spans[_REFERRER])
+        scanned.codes[i, 1] = _bucket(text, spans[_ITEM], _ITEM_KEY, buckets.item, known[0], state, message)
+        scanned.codes[i, 2] = _bucket(text, spans[_CATEGORY], _CATEGORY_KEY, buckets.category, known[1], state, message)
+        scanned.codes[i, 3] = _bucket(text, spans[_BRAND], _BRAND_KEY, buckets.brand, known[2], state, message)
+        scanned.codes[i, 6] = _bucket(text, spans[_DEVICE], _DEVICE_KEY, buckets.device, known[3], state, message)
+        scanned.codes[i, 7] = _bucket(text, spans[_COUNTRY], _COUNTRY_KEY, buckets.country, known[4], state, message)
+        scanned.codes[i, 8] = _bucket(text, spans[_REFERRER], _REFERRER_KEY, buckets.referrer, known[5], state, message)
+        scanned.codes[i, 9] = spans[_USER, 0] != spans[_USER, 1]
         scanned.event_hash[i] = hash_text(values.text, event[0], event[1], _EVENT_KEY, state, message)
         scanned.event_id[i] = event
         scanned.visitor_id[i] = visitor
@@ -251,6 +267,26 @@ def _is_id(text: Bytes, span: Longs) -> bool:
         if text[at] > _LAST_PRINTABLE:
             return False
     return True
+
+
+@njit(cache=True, nogil=True)
+def _to_site(text: Bytes, span: Longs) -> None:
+    """Narrow a referrer to its site (`features.site_of`)."""
+    at, end = span
+    while at < end and not _ends_site(text[at]) and text[at] != _COLON:
+        at += 1
+    if end - at < 3 or text[at] != _COLON or text[at + 1] != _SLASH or text[at + 2] != _SLASH:
+        return
+    at += 3
+    span[0] = at
+    while at < end and not _ends_site(text[at]):
+        at += 1
+    span[1] = at
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _ends_site(byte: int) -> bool:
+    return byte in (_SLASH, _QUERY, _HASH)
 
 
 @njit(cache=True, nogil=True)

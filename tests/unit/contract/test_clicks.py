@@ -34,6 +34,7 @@ _NUMBERS = (
     | st.sampled_from([0, 10**12, 10**12 + 1, 2**53 + 1, 2**63, 10**30, START_MS + _DAY_MS, START_MS + _DAY_MS + 1, 0.1, 1e22])
 )
 _VALUES = _TEXTS | _NUMBERS | st.none() | st.booleans() | st.just([1]) | st.just({"a": "b"})
+_REFERRERS = st.lists(st.sampled_from(["https", "a.b", ":", "/", "//", "://", "?", "#", "é", " "]), max_size=7).map("".join)
 _FIELDS = st.sampled_from([*_WHOLE, *_WHOLE, "other", "event_id ", "evenü"])
 _PIECES = st.sampled_from(
     [b"", b" ", b"\t\r\n", b",", b"}", b"{", b'"', b"\\", b":", b"0", b"9", b".", b"-", b"e", b"E5", b"null", b"true", b"fals",
@@ -49,6 +50,8 @@ def _records(draw: st.DrawFn) -> tuple[bytes | None, bytes | None]:
     event = dict(_WHOLE)
     for field, value in draw(st.lists(st.tuples(_FIELDS, _VALUES), max_size=3)):
         event[field] = value
+    if draw(st.booleans()):
+        event["referrer"] = draw(_REFERRERS)
     for field in draw(st.lists(_FIELDS, max_size=2)):
         event.pop(field, None)
     separators = draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t: ")]))
@@ -131,7 +134,16 @@ def test_more_names_than_are_remembered_have_their_own_buckets() -> None:
     names = [f"name-{number}" for number in range(3_000)]
     events = [
         ClickEvent(
-            f"e-{n}", START_MS, "v-1", "view", item_id=one, category=draw.choice([one, *names[:50]]), brand=draw.choice(names)
+            f"e-{n}",
+            START_MS,
+            "v-1",
+            "view",
+            item_id=one,
+            category=draw.choice([one, *names[:50]]),
+            brand=draw.choice(names),
+            device=draw.choice(names[:5]),
+            country=draw.choice([None, *names]),
+            referrer=f"https://{draw.choice(names)}/{n}",
         )
         for n, one in enumerate(draw.choices(names, k=6_000))
     ]

@@ -28,6 +28,7 @@ from worker.contract.features import (
     event_codes,
     hash64,
     price_or_nan,
+    site_of,
 )
 from worker.contract.session import Session
 
@@ -48,13 +49,54 @@ def test_row_layout_is_the_same_for_struct_and_numpy() -> None:
 def test_codes_of_an_event() -> None:
     """Type from 1 in the order of the contract, hour 1..24 and weekday 1..7 in UTC, buckets from 1."""
     monday_midnight = ClickEvent("e", 1_704_067_200_000, "v", "view")  # 2024-01-01 00:00 UTC
-    assert event_codes(monday_midnight, SPEC) == (1, 0, 0, 0, 1, 1)
+    assert event_codes(monday_midnight, SPEC) == (1, 0, 0, 0, 1, 1, 0, 0, 0, 0)
     sunday_late = ClickEvent("e", 1_704_067_200_000 - 1, "v", "other", item_id="a", category="b", brand="c")
-    kind, item, category, brand, hour, weekday = event_codes(sunday_late, SPEC)
+    kind, item, category, brand, hour, weekday, *visitor = event_codes(sunday_late, SPEC)
     assert (kind, hour, weekday) == (len(EVENT_TYPES), 24, 7)
     assert 1 <= item < SPEC.item_buckets
     assert 1 <= category < SPEC.category_buckets
     assert 1 <= brand < SPEC.brand_buckets
+    assert visitor == [0, 0, 0, 0]
+
+
+def test_codes_of_who_visits() -> None:
+    """Buckets of the device, the country and the referring site, and 1 for a user who is known; empty is missing."""
+    event = ClickEvent("e", START_MS, "v", "view", device="phone", country="NL", referrer="https://a.b/?c=d", user_id="u")
+    device, country, referrer, member = event_codes(event, FeatureSpec())[6:]
+    assert device == bucket("device", "phone", FeatureSpec().device_buckets) > 0
+    assert country == bucket("country", "NL", FeatureSpec().country_buckets) > 0
+    assert referrer == bucket("referrer", "a.b", FeatureSpec().referrer_buckets) > 0
+    assert member == 1
+    nobody = ClickEvent("e", START_MS, "v", "view", device="", country="", referrer="", user_id="")
+    assert event_codes(nobody, FeatureSpec())[6:] == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("referrer", "site"),
+    [
+        ("https://shop.example/search?q=lamp#top", "shop.example"),
+        ("https://a.b", "a.b"),
+        ("http://a.b:8080?x=/y", "a.b:8080"),
+        ("android-app://com.example.mail/", "com.example.mail"),
+        ("newsletter", "newsletter"),
+        ("google / cpc", "google / cpc"),
+        ("mail?from=https://a.b/", "mail?from=https://a.b/"),
+        ("a.b/https://c.d", "a.b/https://c.d"),
+        ("://a/b", "a"),
+        ("a:/b://c", "a:/b://c"),
+        ("file:///home", ""),
+        ("", ""),
+        (None, None),
+    ],
+)
+def test_of_a_referrer_its_site_counts(referrer: str | None, site: str | None) -> None:
+    """An address is cut to what lies behind its scheme and before its path; what is no address stays as it is."""
+    assert site_of(referrer) == site
+
+
+def test_a_size_for_each_code() -> None:
+    """In the order of the codes, whose values lie below."""
+    assert tuple(FeatureSpec().code_sizes) == CODES
 
 
 @given(st.text(max_size=80), st.integers(2, 5_000))

@@ -189,7 +189,15 @@ def test_policy_read_from_bytes_is_checked_as_well() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"window": 1}, {"item_buckets": 1}, {"category_buckets": 0}, {"brand_buckets": -1}, {"half_life_s": 0}]
+    "changes",
+    [
+        {"window": 1},
+        {"item_buckets": 1},
+        {"category_buckets": 0},
+        {"brand_buckets": -1},
+        {"referrer_buckets": 1},
+        {"half_life_s": 0},
+    ],
 )
 def test_spec_refuses_what_cannot_work(changes: dict[str, int]) -> None:
     """A window of one would never be cut, one bucket leaves none for ids, a half-life of zero divides by it."""

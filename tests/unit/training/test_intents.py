@@ -14,7 +14,7 @@ from training.intent_filter import STATES, IntentFilter, rounds_for
 from training.labels import UNKNOWN
 from training.losses import session_targets
 from training.packed import Packed
-from training.rates import Rates
+from training.rates import SEEN, Rates
 from training.train import tensors
 from worker.contract.events import HAZARD_HEADS
 from worker.contract.features import CODES, TYPE_CODE, FeatureSpec
@@ -120,7 +120,7 @@ def test_a_session_is_trained_with_rates_that_do_not_know_it() -> None:
     batch = data.batch(np.array([window]))
     codes = torch.from_numpy(batch.inputs.codes).long()
     where = Packed.whole(codes)
-    with_own, without = made(codes[0], where)[0, 0], made(codes[0], where, torch.from_numpy(batch.fold))[0, 0]
+    with_own, without = made(SEEN, codes[0], where)[0, 0], made(SEEN, codes[0], where, torch.from_numpy(batch.fold))[0, 0]
     assert float(with_own) > 0
     assert float(without) == pytest.approx(0.0, abs=1e-6)
 
@@ -134,7 +134,7 @@ def test_what_was_never_seen_has_the_rate_of_the_shop() -> None:
     unseen = next(bucket for bucket in range(1, 4096) if bucket not in seen)
     codes = torch.zeros((1, 1, len(CODES)), dtype=torch.int64)
     codes[..., ITEM] = unseen
-    assert fresh(codes[0], Packed.whole(codes))[0, :2].tolist() == [0.0, 0.0]
+    assert fresh(SEEN, codes[0], Packed.whole(codes))[0, :2].tolist() == [0.0, 0.0]
 
 
 def test_rates_of_what_never_happened_tell_nothing() -> None:

@@ -34,7 +34,12 @@ def model() -> IntentModel:
 
 
 def examples(seed: int = 0, events: int = 600) -> Examples:
-    return examples_of(fold_log(on_one_partition(random_log(seed, events, 40)), SPEC, SessionPolicy()))
+    log = []
+    for event in random_log(seed, events, 40):
+        number = int(event.visitor_id[1:])
+        who = {"device": f"d{number % 3}", "country": f"c{number % 5}", "referrer": f"r{number % 7}"}
+        log.append(msgspec.structs.replace(event, user_id="u" if number % 2 else None, **who))
+    return examples_of(fold_log(on_one_partition(log), SPEC, SessionPolicy()))
 
 
 def run(model: IntentModel, inputs: ModelInputs) -> Heads:
@@ -106,8 +111,9 @@ def test_missing_differs_from_zero() -> None:
 
 def test_features_are_standard_on_what_they_were_fitted_on() -> None:
     """Mean 0 and deviation 1, or 0 where a feature never varies, even when it does later."""
-    features = RowFeatures(SPEC)
-    batches = list(examples().batches(4096))
+    features, made = RowFeatures(SPEC), examples()
+    features.rates.fit(made)
+    batches = list(made.batches(4096))
     features.fit([(batch.inputs, batch.predict) for batch in batches])
     raw = torch.cat([features.raw(*tensors(b.inputs))[torch.from_numpy(b.predict)] for b in batches])
     rows = (raw - features.mean) / features.deviation
