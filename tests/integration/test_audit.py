@@ -10,11 +10,14 @@ from tests.corpus import bad_records, odd_records
 from tests.support.constant_worker import run_constant_worker
 from tests.support.reference import Reference, Written, changed, commit, outcomes_of, reference, score_record, write
 from tests.support.topics import Sent, committed, read, send, shop_records, wait_committed
+from tests.unit.test_pin import pointer
 from worker.audit.report import Report
 from worker.audit.run import Options, audit
 from worker.contract.codec import encode
+from worker.contract.features import FeatureSpec
+from worker.control import write_pointer
 from worker.dead import Origin, drop_record
-from worker.errors import ConfigurationError
+from worker.errors import ConfigurationError, ModelError
 from worker.labels_app import run_labels
 from worker.settings import KafkaSettings, LabelSettings, MetricsSettings, Settings
 
@@ -55,6 +58,13 @@ async def _working(settings: Settings) -> AsyncIterator[None]:
 async def _made(settings: Settings, sessions: int = 100) -> Reference:
     await send(settings, _mixed(sessions))
     return await reference(settings)
+
+
+async def test_scores_from_rows_of_another_layout_are_not_judged(settings: Settings) -> None:
+    """Every input hash would differ, and none would be wrong."""
+    await write_pointer(settings, pointer("1", spec=FeatureSpec(version=1)))
+    with pytest.raises(ModelError, match="the champion wants rows by feature spec 1"):
+        await audit(settings, Options())
 
 
 async def test_a_faithful_worker_passes(settings: Settings) -> None:

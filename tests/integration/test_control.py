@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaProducer
 
 from tests.unit.test_pin import Server, pointer
 from tests.unit.version_folder import make_version
+from worker.contract.features import FeatureSpec
 from worker.control import ControlFollower, Pointer, point_at, read_pointer, write_pointer
 from worker.errors import ConfigurationError, DeliveryError, ModelError
 from worker.settings import KafkaSettings, ModelSettings, Settings, TopicSettings
@@ -107,6 +108,17 @@ async def test_a_follower_waits_for_the_first_pointer_and_says_how_to_write_one(
         await write_pointer(settings, pointer("1"))
         await follower.wait_first(20)
         assert follower.pin().version == "1"
+
+
+async def test_a_follower_says_why_it_cannot_follow_the_first_pointer(settings: Settings) -> None:
+    """As after an upgrade whose rows the champion was not trained on: there is a version, and it is the wrong one."""
+    await write_pointer(settings, pointer("1", spec=FeatureSpec(version=1)))
+    async with following(settings, Server(v1=0.5, v2=0.5)) as follower:
+        with pytest.raises(ConfigurationError, match=r"version 1 of intent wants rows by feature spec 1.*inkling train"):
+            await follower.wait_first(2)
+        await write_pointer(settings, pointer("2"))
+        await follower.wait_first(20)
+        assert follower.pin().version == "2"
 
 
 async def test_no_kafka_is_said_in_one_line(settings: Settings) -> None:
