@@ -13,7 +13,7 @@ from tritonclient.grpc import model_config_pb2
 
 from training.signature import INPUTS, OUTPUTS
 from worker.errors import InklingError, ModelError
-from worker.versions import Manifest, list_versions, read_manifest
+from worker.versions import Manifest, check_spec, list_versions, read_manifest
 
 _MAX_BATCH = 256
 #: Long enough for a batch to gather at a few thousand events a second, short against the deadline.
@@ -60,11 +60,13 @@ def _warm_up(steps: int) -> model_config_pb2.ModelWarmup:
 
 
 def main(model_folder: Path) -> None:
-    """Print the configuration for the newest version in a model's folder. Raises ModelError when there are none."""
+    """Print the configuration for the newest version in a model's folder. Raises ModelError when there is none of this layout."""
     versions = list_versions(model_folder)
     if not versions:
         raise ModelError(f"{model_folder}: holds no version; give a model's folder, like model_repo/intent")
-    print(gpu_config(read_manifest(model_folder / versions[-1]), versions[-1:]), end="")
+    manifest = read_manifest(model_folder / versions[-1])
+    check_spec(manifest.spec, f"version {manifest.version} of {manifest.model}")
+    print(gpu_config(manifest, versions[-1:]), end="")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,8 @@ def clicks_of(events: Sequence[ClickEvent], spec: FeatureSpec) -> Clicks:
 def read(values: scan.Texts, keys: scan.Texts, timestamps_ms: Longs, spec: FeatureSpec, max_future_ms: int) -> Read:
     """Records as events: what `codec.decode` makes of each by its value, key and Kafka timestamp."""
     columns = _Columns(len(timestamps_ms), spec, values.text)
-    buckets = scan.Buckets(*(spec.code_sizes[name] for name in scan.Buckets._fields))
+    sizes = spec.code_sizes
+    buckets = scan.Buckets(*(sizes[name] for name in scan.Buckets._fields))
     scan.scan(values, keys, timestamps_ms + max_future_ms, simple_bytes(values.text), buckets, columns.scanned)
     columns.put_clock()
 

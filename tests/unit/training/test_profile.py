@@ -1,6 +1,7 @@
 """Who visits: learned where the log says so, without a say where it does not, and absent from versions of before."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,14 +12,18 @@ from sklearn.metrics import log_loss
 
 from tests.unit.training.shop import on_one_partition, random_log
 from training.architecture import Architecture
+from training.baselines.trees import LightGBM
 from training.candidates import Candidates
 from training.evaluate import judge, predict
+from training.event_names import EventNames
 from training.examples import Examples, examples_of
 from training.golden import sample_inputs
 from training.history import fold_log
+from training.labels import UNKNOWN
 from training.rates import PROFILE, Rates
 from training.row_features import PROFILE_FEATURES, RowFeatures
 from training.serving import Calibration, ServingModel
+from training.session_log import session_log
 from training.simulate import Clickstream, load_shop, simulate
 from training.train import Recipe, tensors, train
 from training.version import LoadedVersion, _as_now
@@ -70,6 +75,13 @@ def with_profiles(stream: Clickstream) -> Iterator[ClickEvent]:
         yield msgspec.structs.replace(event, **made[session])
 
 
+def at_most(stream: Clickstream, number: npt.NDArray[np.int64], label: npt.NDArray[Any]) -> float:
+    """By how much the log-loss of these events falls for whoever knows what their visitors tell, by the exact probabilities."""
+    without = stream.truth[number]
+    odds = without / (1 - without) * np.exp(profiles(stream)[1][stream.clicks.session[number]])
+    return float(log_loss(label, without) - log_loss(label, odds / (1 + odds)))
+
+
 def split(events: Iterator[ClickEvent]) -> tuple[Examples, Examples]:
     return examples_of(fold_log(on_one_partition(events), SPEC, SessionPolicy())).split(0.7)
 
@@ -84,12 +96,24 @@ def test_who_visits_is_learned(stream: Clickstream) -> None:
         predictions = predict(ServingModel(network, Calibration(), Candidates((), ())), later)
         judged = judge(predictions, later, "purchase", "session")
         losses.append(log_loss(judged.label, judged.p))
-    number = later.rows["offset"][predictions.row[judged.event]].astype(np.int64)
-    without = stream.truth[number]
-    odds = without / (1 - without) * np.exp(profiles(stream)[1][stream.clicks.session[number]])
-    told = log_loss(judged.label, without) - log_loss(judged.label, odds / (1 + odds))
-    print(losses, told)
+    told = at_most(stream, later.rows["offset"][predictions.row[judged.event]].astype(np.int64), judged.label)
     assert told > 0.05
+    assert losses[1] - losses[0] > 0.8 * told
+
+
+@pytest.mark.slow
+def test_boosted_trees_see_who_visits(stream: Clickstream) -> None:
+    """A peer that was kept from it would be no measure."""
+    losses = []
+    for events in (with_profiles(stream), stream.events()):
+        names = EventNames()
+        log = session_log(fold_log(names.through(events, 1), SPEC, SessionPolicy()), names, "shop")
+        is_earlier = np.arange(log.sessions) < 0.7 * log.sessions
+        trees, later = LightGBM(), log.select(~is_earlier)
+        trees.fit(log.select(is_earlier), seed=0)
+        asked = later.purchase != UNKNOWN
+        losses.append(log_loss(later.purchase[asked], trees.predict(later).purchase[asked]))
+    told = at_most(stream, later.event[asked], later.purchase[asked])
     assert losses[1] - losses[0] > 0.6 * told
 
 
