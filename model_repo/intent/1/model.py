@@ -43,8 +43,10 @@ class TritonPythonModel:
         )
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._window = spec["window"]
-        # Exclusive upper bounds of type, item, category, brand, hour, weekday; the graph's tables are this long.
-        self._bounds = np.array([9, spec["item_buckets"], spec["category_buckets"], spec["brand_buckets"], 25, 8])
+        # Exclusive upper bounds of type, item, category, brand, hour, weekday, device, country, referrer, member; the graph's
+        # tables are this long.
+        ids = [spec[f"{name}_buckets"] for name in ("item", "category", "brand", "device", "country", "referrer")]
+        self._bounds = np.array([9, *ids[:3], 25, 8, *ids[3:], 2])
         for steps in _WARM_UP_STEPS:
             codes = np.ones((1, min(steps, self._window), len(self._bounds)), np.int32)
             numbers = np.zeros((1, codes.shape[1], _NUMBERS), np.float32)
