@@ -11,7 +11,7 @@ import numpy as np
 from worker.audit.report import Report
 from worker.audit.revised import TOLERANCE
 from worker.audit.said import Said
-from worker.contract.features import ModelInputs, stacked
+from worker.contract.features import CODES, ModelInputs, stacked
 
 #: Scores are on the wire with six digits.
 _ROUNDING = 1e-6
@@ -67,6 +67,9 @@ def recompute(sample: Sample, said: Said, name: str, repository: Path, report: R
             report.notes.append(f"I6 is not checked for version {version}: there is no {path}")
             continue
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        if [given.shape[-1] for given in session.get_inputs() if given.name == "codes"] != [len(CODES)]:
+            report.notes.append(f"I6 is not checked for version {version}: it scores rows of another layout")
+            continue
         for first in range(0, len(scored), _BATCH):
             _check_batch(session, scored[first : first + _BATCH], said, name, version, report)
 

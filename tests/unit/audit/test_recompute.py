@@ -15,7 +15,7 @@ from worker.audit.report import Report
 from worker.audit.said import Said
 from worker.contract.codec import encode
 from worker.contract.events import EVENT_TYPES, HORIZONS, ClickEvent, ScoreEvent
-from worker.contract.features import FeatureSpec
+from worker.contract.features import CODES, FeatureSpec
 from worker.contract.features import encode as encode_sessions
 from worker.contract.fold import Fold
 from worker.contract.session import SessionPolicy
@@ -24,10 +24,10 @@ _WIDTHS = {"purchase": 5, "cart": 5, "churn": 1, "next_type": 8}
 _MAKER = ("intent", "3", "model")
 
 
-def _write_model(repository: Path) -> None:
+def _write_model(repository: Path, codes: int = len(CODES)) -> None:
     """A graph that says a hundredth of the session's length, for everything."""
     inputs = [
-        helper.make_tensor_value_info("codes", TensorProto.INT32, ["b", "t", 6]),
+        helper.make_tensor_value_info("codes", TensorProto.INT32, ["b", "t", codes]),
         helper.make_tensor_value_info("numbers", TensorProto.FLOAT, ["b", "t", 18]),
         helper.make_tensor_value_info("length", TensorProto.INT32, ["b", 1]),
     ]
@@ -98,10 +98,14 @@ def test_the_sample_is_bounded_and_fair() -> None:
 
 
 def test_what_cannot_be_computed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A version that is not here, or no ONNX Runtime: a note, not a pass in silence."""
+    """A version that is not here, or of other rows, or no ONNX Runtime: a note, not a pass in silence."""
     sample, said, report = _scored(3)
     recompute(sample, said, "clicks:0", tmp_path, report)
     assert "not checked for version 3" in report.notes[0]
+    _write_model(tmp_path, codes=6)
+    recompute(sample, said, "clicks:0", tmp_path, report)
+    assert "version 3: it scores rows of another layout" in report.notes[1]
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     recompute(sample, said, "clicks:0", tmp_path, report)
-    assert "onnxruntime is not installed" in report.notes[1]
+    assert "onnxruntime is not installed" in report.notes[2]
+    assert report.checks["I6"].checked == 0
