@@ -12,7 +12,7 @@ install: .venv/.installed
 	@$(PYTHON) -m venv .venv || { echo "error: $(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3.11-venv" >&2; exit 1; }
 	@echo "installing into .venv (the first time this fetches about 3 GB, most of it for torch) ..." >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
+	@VIRTUAL_ENV=.venv UV_COMPILE_BYTECODE_TIMEOUT=600 $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
 	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	@$(BIN)/python -c "from worker.pipeline import warm_up; warm_up()"  # compiled now, no first start has to wait for it
 	@$(BIN)/python -c "from worker.audit.scores import warm_up; warm_up()"
