@@ -63,11 +63,10 @@ def _check_values(scores: Scores, rows: int, version: str) -> None:
         assert (np.diff(head, axis=1) >= 0).all(), "a longer horizon contains the shorter one"
     np.testing.assert_allclose(scores.next_type.sum(axis=1), 1, atol=1e-4)
     if scores.next_items is not None:
-        assert len(scores.next_items) == rows
-        for items in scores.next_items:
-            chances = [chance for _, chance in items]
-            assert all(0 <= chance <= 1 for chance in chances)
-            assert chances == sorted(chances, reverse=True), "likeliest first"
+        chances = scores.next_items.chances
+        assert len(chances) == len(scores.next_items.named()) == rows
+        assert ((chances >= 0) & (chances <= 1)).all()
+        assert (np.diff(chances, axis=1) <= 0).all(), "likeliest first"
 
 
 def _check_same(whole: Scores, part: Scores, rows: np.ndarray) -> None:
@@ -75,6 +74,8 @@ def _check_same(whole: Scores, part: Scores, rows: np.ndarray) -> None:
     for head in ("purchase", "cart", "churn", "next_type"):
         np.testing.assert_allclose(getattr(part, head), getattr(whole, head)[rows], rtol=0, atol=_TOLERANCE, err_msg=head)
     assert (whole.next_items is None) == (part.next_items is None)
+    if whole.next_items is not None and part.next_items is not None:
+        np.testing.assert_allclose(part.next_items.chances, whole.next_items.chances[rows], rtol=0, atol=_TOLERANCE)
 
 
 def _take(inputs: ModelInputs, rows: np.ndarray) -> ModelInputs:

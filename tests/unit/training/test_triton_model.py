@@ -103,7 +103,7 @@ def test_each_request_gets_the_scores_of_its_own_sessions(model: Any) -> None:
         np.testing.assert_allclose(response["purchase"], alone.purchase, atol=1e-6)
         np.testing.assert_allclose(response["churn"][:, 0], alone.churn, atol=1e-6)
         assert alone.next_items is not None
-        assert [[name for name, _ in row] for row in alone.next_items] == response["next_items"].tolist()
+        assert [[name for name, _ in row] for row in alone.next_items.named()] == response["next_items"].tolist()
 
 
 GOOD = sample_inputs(SPEC, 0, 2, 8)
