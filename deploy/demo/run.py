@@ -25,7 +25,7 @@ from worker.settings import Settings, TopicSettings
 from worker.topic import whole_topic
 
 _FIRST_SCORE_S = 60.0
-#: Half a minute where nothing else runs, and ten times that on a busy machine.
+#: A slow machine takes three minutes.
 _FINETUNE_S = 600.0
 #: How often a version may be refused until it is said that none will do, and how long more labels are gathered in between.
 _ATTEMPTS, _MORE_S = 3, 25.0
