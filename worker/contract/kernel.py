@@ -50,7 +50,8 @@ assert VISIBLE % 8 == len(CODES) % 2 == len(NUMBERS) % 2 == 0
 _ITEM_AT = _CODES_AT + CODES.index("item")
 #: The counts that an event finds: those of the visitor come after price, gap, elapsed, position and repeats.
 _SHARED_AT = _NUMBERS_AT + NUMBERS.index("item_views")
-_MOST_WORDS = 16  # of a hash's block
+#: Of a hash's block.
+_MOST_WORDS = 16
 
 _PLAIN = initial_state(b"")
 
