@@ -6,7 +6,6 @@ import numpy as np
 import onnxruntime
 
 from training.signature import OUTPUTS
-from worker.contract.clicks import in_quotes
 from worker.contract.features import ModelInputs
 from worker.scoring.base import Scores
 from worker.scoring.items import NextItems
@@ -28,6 +27,5 @@ class Graph:
         known = inputs._replace(codes=inputs.codes[..., : self._codes])
         outputs = self._session.run(list(OUTPUTS), known._asdict())
         purchase, cart, churn, next_type, items, item_p = (np.asarray(output) for output in outputs)
-        text, spans = in_quotes(items.ravel().tolist())
-        next_items = NextItems(text, spans.reshape(*items.shape, 2), item_p)
-        return Scores(purchase, cart, churn[:, 0], next_type, next_items, version, "model")
+        named = [list(zip(row, p, strict=True)) for row, p in zip(items.tolist(), item_p.tolist(), strict=True)]
+        return Scores(purchase, cart, churn[:, 0], next_type, NextItems.of(named), version, "model")

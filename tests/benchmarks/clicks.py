@@ -4,8 +4,7 @@ import asyncio
 import itertools
 import pickle
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +36,7 @@ def stream_clicks(events: int, visitors: int, seed: int, sessions_per_hour: floa
 
 async def send_all(bootstrap: str, topic: str, clicks: Iterable[Click]) -> None:
     """Send as fast as Kafka takes them, confirmed."""
-    async with _producer(bootstrap) as producer:
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=2, max_batch_size=256 * 1024) as producer:
         left = iter(clicks)
         while some := list(itertools.islice(left, _IN_FLIGHT)):
             await asyncio.gather(*[await producer.send(topic, value, key=key) for key, value in some])
@@ -62,13 +61,3 @@ async def send_at_rate(bootstrap: str, topic: str, clicks: Sequence[Click], rate
     if sender.returncode:
         raise SystemExit(errors.decode().strip() or f"error: the sender ended with status {sender.returncode}")
     return float(said)
-
-
-@asynccontextmanager
-async def _producer(bootstrap: str) -> AsyncIterator[AIOKafkaProducer]:
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=2, max_batch_size=256 * 1024)
-    await producer.start()
-    try:
-        yield producer
-    finally:
-        await producer.stop()

@@ -34,7 +34,7 @@ _WARM_UP_S = 3.0
 _TIMEOUT_S = 180.0
 _SATURATION_EVENTS = 20_000
 #: Before anything is counted there are so many events/s for so long: a broker that has just started compiles itself, which takes
-#: most of a minute, and until then half of the machine.
+#: most of a minute, and until then twice as much of the machine.
 _WARM_UP_RATE, _BROKER_WARM_UP_S = 3_000.0, 60.0
 #: While saturation is searched, no answer is late: the fallback would answer faster than the model.
 _NO_DEADLINE_MS = 60_000.0

@@ -10,6 +10,7 @@ from training.baselines.heads import prior, shares
 from training.forecast import Forecast
 from training.labels import UNKNOWN
 from training.metrics.draws import Doubles
+from training.rates import PROFILE
 from training.session_log import NEXT_TYPES, SessionLog
 from worker.contract.features import CODES
 
@@ -28,7 +29,7 @@ _SETTINGS: dict[str, Any] = {
     "verbosity": -1,
 }
 #: Who visits, as categories: behind the table of features, where a bucket's number would mean nothing to others.
-_VISITOR = [CODES.index(name) for name in ("device", "country", "referrer", "member")]
+_VISITOR = [CODES.index(scope) for scope in PROFILE]
 _ROUNDS = 200
 _TYPE_ROUNDS = 100
 

@@ -10,14 +10,13 @@ from numba import njit
 
 from worker.contract.clicks import in_quotes
 from worker.contract.move import copy
+from worker.contract.scan import UTF8
 
 Bytes = npt.NDArray[np.uint8]
 Longs = npt.NDArray[np.int64]
 
 #: Triton has the length of a text before it, in so many bytes, the lowest first.
 _SIZE_BYTES = 4
-#: What JSON does not have as it is.
-_SPACE, _QUOTE, _BACKSLASH = ord(" "), ord('"'), ord("\\")
 #: In UTF-8 a character may have such bytes behind its first.
 _INSIDE, _INSIDE_BITS = 0x80, 0xC0
 
@@ -40,12 +39,10 @@ class NextItems(NamedTuple):
         text, spans = np.empty(len(raw), np.uint8), np.empty((chances.size, 2), np.int64)
         end = _take_apart(np.frombuffer(raw, np.uint8), spans, text)
         if end < 0:
-            raise ValueError(f"the tensor does not hold {chances.size} texts")
+            raise ValueError(f"the tensor does not hold {chances.size} texts in UTF-8")
         text = text[:end]
-        text.tobytes().decode()  # raises UnicodeDecodeError, which is a ValueError
-        if not _each_begins(text, spans):
-            raise ValueError("a text begins inside a character")
-        if len(text) and ((text < _SPACE) | (text == _QUOTE) | (text == _BACKSLASH)).any():
+        str(text.data, "utf-8")  # raises UnicodeDecodeError, which is a ValueError
+        if not UTF8[text].all():
             text, spans = in_quotes([text[start:end].tobytes().decode() for start, end in spans.tolist()])
         return cls(text, spans.reshape(*chances.shape, 2), chances)
 
@@ -90,7 +87,9 @@ class NextItems(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def _take_apart(raw: Bytes, spans: Longs, text: Bytes) -> int:
-    """Put texts that have their length before them one after the other; where they end, or -1 if they are not as many."""
+    """Put texts that have their length before them one after the other; where they end. -1 if they are not as many,
+    or one begins inside a character.
+    """
     at = end = 0
     for i in range(len(spans)):
         if at + _SIZE_BYTES > len(raw):
@@ -99,19 +98,10 @@ def _take_apart(raw: Bytes, spans: Longs, text: Bytes) -> int:
         for k in range(_SIZE_BYTES):
             size |= np.int64(raw[at + k]) << np.int64(8 * k)  # type: ignore[assignment]  # an integer to the compiler
         at += _SIZE_BYTES
-        if size > len(raw) - at:
+        if size > len(raw) - at or (size and raw[at] & _INSIDE_BITS == _INSIDE):
             return -1
         spans[i, 0] = end
         end = copy(raw, at, at + size, text, end)
         spans[i, 1] = end
         at += size
     return end if at == len(raw) else -1
-
-
-@njit(cache=True, nogil=True)
-def _each_begins(text: Bytes, spans: Longs) -> bool:
-    """Whether no part of a text in UTF-8 begins inside a character."""
-    for i in range(len(spans)):  # noqa: SIM110  # numba knows no `all`
-        if spans[i, 0] < spans[i, 1] and text[spans[i, 0]] & _INSIDE_BITS == _INSIDE:
-            return False
-    return True

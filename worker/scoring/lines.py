@@ -30,7 +30,6 @@ _NUMBER, _HASH, _BOOL = 19, 16, 5
 #: Characters of a probability, and what stands around an item's id besides.
 _HOLE_TEXT = "#.######"
 _CHANCE = len(_HOLE_TEXT)
-_BRACKETS = np.frombuffer(b"[]", np.uint8)
 _ITEM = len('["",],') + _CHANCE
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 _REVISION = np.frombuffer(b":r", np.uint8)  # between the event's place and the revision's number
@@ -71,7 +70,7 @@ def score_lines(scored: Scored, scores: Scores, model: str, now_ms: int, deadlin
     names = int(sum(np.diff(spans).sum() for spans in (scored.event_ids, scored.visitor_ids)))
     rest = 5 * _NUMBER + len(_REVISION) + _BOOL + 2 * _HASH + len(_TEMPLATE)
     names += int(np.diff(items.spans).sum())
-    room = count * (int(ends[-1]) + rest + len(_BRACKETS) + _ITEM * items.spans.shape[1]) + names
+    room = count * (int(ends[-1]) + rest + len("[]") + _ITEM * items.spans.shape[1]) + names
     lines, line_ends = np.empty(room, np.uint8), np.empty(count, np.int64)
     numbers = np.stack([scored.offsets, scored.positions, scored.event_times_ms, scored.ages_ms, scored.revisions], axis=1)
     if not _write(
@@ -120,11 +119,10 @@ def _between(place: str, model: str, scores: Scores, now_ms: int) -> list[bytes]
 
 def _template() -> tuple[Bytes, Longs]:
     """The field `scores` with a hole for each number, as characters, and where the holes are."""
-    hole = _HOLE_TEXT
-    horizons = ",".join(f'"{name}":{hole}' for name in HORIZONS)
-    types = ",".join(f'"{name}":{hole}' for name in EVENT_TYPES)
-    text = f'{{"purchase":{{{horizons}}},"cart":{{{horizons}}},"churn":{hole},"next_type":{{{types}}}}}'
-    holes = [at for at in range(len(text)) if text.startswith(hole, at)]
+    horizons = ",".join(f'"{name}":{_HOLE_TEXT}' for name in HORIZONS)
+    types = ",".join(f'"{name}":{_HOLE_TEXT}' for name in EVENT_TYPES)
+    text = f'{{"purchase":{{{horizons}}},"cart":{{{horizons}}},"churn":{_HOLE_TEXT},"next_type":{{{types}}}}}'
+    holes = [at for at in range(len(text)) if text.startswith(_HOLE_TEXT, at)]
     return np.frombuffer(text.encode(), np.uint8), np.array(holes)
 
 
@@ -192,7 +190,7 @@ def _write(
 @njit(cache=True, nogil=True)
 def _items(lines: Bytes, at: int, text: Bytes, spans: Longs, chances: npt.NDArray[np.float32]) -> int:
     """The field `next_items` of one score. -1 for a number that is no probability."""
-    lines[at] = _BRACKETS[0]
+    lines[at] = ord("[")
     first = at = at + 1
     for k in range(len(spans)):
         if spans[k, 0] == spans[k, 1]:
@@ -200,17 +198,16 @@ def _items(lines: Bytes, at: int, text: Bytes, spans: Longs, chances: npt.NDArra
         if at > first:
             lines[at] = ord(",")
             at += 1
-        at = copy(_BRACKETS, 0, 1, lines, at)
-        lines[at] = ord('"')
-        at = copy(text, spans[k, 0], spans[k, 1], lines, at + 1)
+        lines[at], lines[at + 1] = ord("["), ord('"')
+        at = copy(text, spans[k, 0], spans[k, 1], lines, at + 2)
         lines[at], lines[at + 1] = ord('"'), ord(",")
         lines[at + 3] = ord(".")
         if not _chance(lines, at + 2, chances[k]):
             return -1
         at += 2 + _CHANCE
-        lines[at] = _BRACKETS[1]
+        lines[at] = ord("]")
         at += 1
-    lines[at] = _BRACKETS[1]
+    lines[at] = ord("]")
     return at + 1
 
 
