@@ -16,9 +16,9 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import decode_varint
-from numba import njit
 
 from worker.contract.clicks import BEHIND
+from worker.contract.compiled import compiled
 from worker.contract.move import copy
 from worker.contract.scan import END, Texts
 
@@ -257,7 +257,7 @@ def warm_up() -> None:
     Fetched.of([ConsumerRecord("", 0, 0, 0, 0, b"", b"", None, 0, 0, ())]).values()
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _read(data: Bytes, ends: Longs, heads: Longs, offsets: Longs, timestamps_ms: Longs, spans: Longs) -> bool:
     """Read record batches that lie one behind the other. `heads` [M, 4] have of each how many records it holds, its first
     offset and time, and the time of its append where that counts for all. False if what is there are no records.
@@ -301,7 +301,7 @@ def _read(data: Bytes, ends: Longs, heads: Longs, offsets: Longs, timestamps_ms:
     return True
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _number(data: Bytes, at: int) -> tuple[int, int]:
     """A number, seven bits a byte, its sign in the lowest; and where it ends."""
     number, shift = np.uint64(0), np.uint64(0)
@@ -316,7 +316,7 @@ def _number(data: Bytes, at: int) -> tuple[int, int]:
     return signed, at
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _set_apart(text: Bytes, starts: Longs, sizes: Longs, places: Longs, texts: Bytes) -> None:
     """Copy parts of a text to places of their own."""
     for i in range(len(starts)):

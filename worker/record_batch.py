@@ -12,8 +12,8 @@ from typing import Any
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from worker.contract.compiled import compiled
 from worker.contract.move import copy
 
 Bytes = npt.NDArray[np.uint8]
@@ -139,7 +139,7 @@ def warm_up() -> None:
     list(record_batches(Records.of([(b"key", b"value")]), False, 0))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _size(key_sizes: Longs, sizes: Longs) -> int:
     """Bytes that the records take."""
     total = 0
@@ -149,13 +149,13 @@ def _size(key_sizes: Longs, sizes: Longs) -> int:
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _length(row: int, key_size: int, size: int) -> int:
     """What a record says of its length: attributes, time and number of headers are a byte each."""
     return 3 + _number_bytes(row) + _number_bytes(key_size) + key_size + _number_bytes(size) + max(size, 0)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _write(
     keys: Bytes, key_ends: Longs, key_sizes: Longs, values: Bytes, value_ends: Longs, sizes: Longs, at: int, batch: Bytes
 ) -> None:  # fmt: skip
@@ -173,7 +173,7 @@ def _write(
         at += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _number_bytes(number: int) -> int:
     """How long a number is on the wire."""
     number, size = (number << 1) ^ (number >> 63), 1
@@ -183,7 +183,7 @@ def _number_bytes(number: int) -> int:
     return size
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _number(batch: Bytes, at: int, number: int) -> int:
     """Write a number, seven bits a byte, its sign in the lowest; returns where it ends."""
     number = (number << 1) ^ (number >> 63)

@@ -13,9 +13,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 from msgspec import Raw
-from numba import njit
 
 from worker.contract.codec import encode
+from worker.contract.compiled import compiled
 from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS, ScoreEvent
 from worker.contract.scan import Bytes, Longs, Texts, text_end
 
@@ -107,7 +107,7 @@ _TEMPLATE, _CONSTANT, _HOLES = _template()
 assert len(_HOLES) == WIDTH
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def read(lines: Texts, simple: npt.NDArray[np.bool_], form: Form, first: int, end: int, scores: Columns) -> None:
     """Read plain lines about the events from offset `first` to before `end`. `simple` is as in `scan.scan`."""
     maker = 0
@@ -116,7 +116,7 @@ def read(lines: Texts, simple: npt.NDArray[np.bool_], form: Form, first: int, en
         scores.known[i] &= first <= scores.offset[i] < end
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def identities(text: Bytes, event_ids: Longs, visitor_ids: Longs, times_ms: Longs) -> Words:
     """Who and when, hashed, [B]. The spans say where in `text` the ids are, as JSON has them without their quotes."""
     found = np.empty(len(times_ms), np.uint64)
@@ -125,7 +125,7 @@ def identities(text: Bytes, event_ids: Longs, visitor_ids: Longs, times_ms: Long
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _identity(text: Bytes, event: int, event_end: int, visitor: int, visitor_end: int, time_ms: int) -> np.uint64:
     found = _FNV_OFFSET
     for at in range(event, event_end):
@@ -138,7 +138,7 @@ def _identity(text: Bytes, event: int, event_end: int, visitor: int, visitor_end
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _read(i: int, lines: Texts, simple: npt.NDArray[np.bool_], form: Form, expected: int, scores: Columns) -> tuple[bool, int]:
     """Whether a line is plain, and the place of its maker in the form.
 
@@ -169,12 +169,12 @@ def _read(i: int, lines: Texts, simple: npt.NDArray[np.bool_], form: Form, expec
     return _constant(text, at, form, 13) == lines.ends[i], maker
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _constant(text: Bytes, at: int, form: Form, piece: int) -> int:
     return _follows(text, at, form.text, form.ends[piece - 1] if piece else 0, form.ends[piece])
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _follows(text: Bytes, at: int, other: Bytes, start: int, end: int) -> int:
     """Where a text ends that is expected at a place."""
     if at < 0:
@@ -186,7 +186,7 @@ def _follows(text: Bytes, at: int, other: Bytes, start: int, end: int) -> int:
     return at
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _integer(text: Bytes, at: int) -> tuple[int, int]:
     number, start = 0, at
     if at < 0:
@@ -201,17 +201,17 @@ def _integer(text: Bytes, at: int) -> tuple[int, int]:
     return at, number
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _is_digit(char: np.uint8) -> bool:
     return _ZERO <= int(char) < _ZERO + 10
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _id_end(text: Bytes, at: int) -> int:
     return text_end(text, at, _PRINTABLE) if at >= 0 else -1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _hash(text: Bytes, at: int) -> tuple[int, np.uint64]:
     number = np.uint64(0)
     if at < 0:
@@ -224,12 +224,12 @@ def _hash(text: Bytes, at: int) -> tuple[int, np.uint64]:
     return at + _HASH, number
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _bool(text: Bytes, at: int) -> int:
     return max(_follows(text, at, _TRUE, 0, 4), _follows(text, at, _FALSE, 0, 5))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _maker(text: Bytes, at: int, form: Form, expected: int) -> tuple[int, int]:
     """One of the makers. The expected one is looked at first."""
     for k in range(len(form.maker_ends)):
@@ -240,7 +240,7 @@ def _maker(text: Bytes, at: int, form: Form, expected: int) -> tuple[int, int]:
     return -1, expected
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _probabilities(text: Bytes, at: int, end: int, p: npt.NDArray[np.float32]) -> int:
     """The field `scores`: all of its constant text at once, then the digits."""
     if at < 0 or at + len(_TEMPLATE) > end:
@@ -264,7 +264,7 @@ def _probabilities(text: Bytes, at: int, end: int, p: npt.NDArray[np.float32]) -
     return at + len(_TEMPLATE)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _items_end(text: Bytes, at: int, simple: npt.NDArray[np.bool_]) -> int:
     """The end of a list of pairs of a text and a number."""
     if text[at] != _OPEN:
@@ -287,7 +287,7 @@ def _items_end(text: Bytes, at: int, simple: npt.NDArray[np.bool_]) -> int:
             return -1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _number_end(text: Bytes, at: int) -> int:
     """The end of a number that is not negative; its exponent has at most two digits."""
     at, _ = _integer(text, at)
@@ -299,7 +299,7 @@ def _number_end(text: Bytes, at: int) -> int:
     return at
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _digits_end(text: Bytes, at: int, most: int) -> int:
     start = at
     while _is_digit(text[at]) and at - start <= most:

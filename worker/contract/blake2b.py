@@ -2,7 +2,8 @@
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from worker.contract.compiled import compiled
 
 _BLOCK_BYTES, _DIGEST_BYTES = 128, 8
 _IV = np.array(
@@ -42,12 +43,12 @@ def initial_state(key: bytes) -> Words:
     return state
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _right(word: np.uint64, bits: int) -> np.uint64:
     return (word >> np.uint64(bits)) | (word << np.uint64(64 - bits))
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _mix(a: np.uint64, b: np.uint64, c: np.uint64, d: np.uint64, x: np.uint64, y: np.uint64):  # type: ignore[no-untyped-def]
     a = a + b + x
     d = _right(d ^ a, 32)
@@ -60,7 +61,7 @@ def _mix(a: np.uint64, b: np.uint64, c: np.uint64, d: np.uint64, x: np.uint64, y
     return a, b, c, d
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def compress(state: Words, message: Words, hashed: int, last: bool) -> None:
     """Take one block of 16 words into `state` [8]; `hashed` counts all bytes so far."""
     v0, v1, v2, v3, v4, v5, v6, v7 = state[0], state[1], state[2], state[3], state[4], state[5], state[6], state[7]
@@ -88,7 +89,7 @@ def compress(state: Words, message: Words, hashed: int, last: bool) -> None:
     state[7] ^= v7 ^ v15
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def hash_text(text: npt.NDArray[np.uint8], start: int, end: int, initial: Words, state: Words, message: Words) -> np.uint64:
     """The hash of a part of a text, as a number. `state` [8] and `message` [16] are room to work in."""
     state[:] = initial

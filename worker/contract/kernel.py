@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from worker.contract.blake2b import compress, initial_state
+from worker.contract.compiled import compiled
 from worker.contract.features import CODES, NUMBERS, ROW, VISIBLE
 from worker.contract.move import clear, copy
 
@@ -119,7 +119,7 @@ class Encoded(NamedTuple):
     length: npt.NDArray[np.int32]  # [B]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def fold(first: int, batch: Batch, folded: Folded, memory: Memory, rules: Rules, out: Encoded, changed: int) -> tuple[int, int]:
     """Fold events from `first` on; `changed` of those before it changed their session.
 
@@ -182,7 +182,7 @@ def fold(first: int, batch: Batch, folded: Folded, memory: Memory, rules: Rules,
     return len(batch.slot), changed
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def write_window(home: int, length: int, memory: Memory, out: Encoded, at: int) -> None:
     """A session's rows as the model's inputs, padded with zeros."""
     codes, numbers, words = out.codes[at], out.numbers[at], memory.words
@@ -195,7 +195,7 @@ def write_window(home: int, length: int, memory: Memory, out: Encoded, at: int) 
     out.length[at] = length
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def pack(heads: Records, first: Longs, rows: Bytes, mark: Bytes, ends: Longs, head_bytes: int, packed: Bytes) -> None:
     """Write sessions one after the other: the mark, the first bytes of the head, and the rows from `first` on.
 
@@ -211,7 +211,7 @@ def pack(heads: Records, first: Longs, rows: Bytes, mark: Bytes, ends: Longs, he
         at = copy(rows, rows.shape[1] * start, rows.shape[1] * end, packed, at)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _holds(words: Words, home: int, length: int, event_hash: np.uint64) -> bool:
     for row in range(home + length - 1, home - 1, -1):  # noqa: SIM110  # copies mostly come soon; numba knows no `any`
         if words[row, _HASH] == event_hash:
@@ -219,14 +219,14 @@ def _holds(words: Words, home: int, length: int, event_hash: np.uint64) -> bool:
     return False
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def has_block(memory: Memory, kind: int, rows: int) -> bool:
     """Whether there is a free block of a kind (a row of `Memory.blocks`), or room for another of so many rows."""
     spare: bool = memory.free[kind] > 0 or memory.free[2] + rows <= len(memory.words)
     return spare
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def take(memory: Memory, kind: int, rows: int) -> int:
     """The home of a block that `has_block` promised."""
     home: int
@@ -239,21 +239,21 @@ def take(memory: Memory, kind: int, rows: int) -> int:
     return home
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def let_go(memory: Memory, kind: int, home: int) -> None:
     """The block is free."""
     memory.blocks[kind, memory.free[kind]] = home
     memory.free[kind] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _forget(head: Any) -> None:
     """Nothing is known of the visitor any more."""
     head.last_ms = head.position = head.counted_ms = head.length = 0
     head.views = head.carts = head.purchases = 0.0
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _halve(head: Any, words: Words, window: int, state: Words, message: Words) -> None:
     """Drop the older half of a full window; the chain begins anew."""
     home, half = head.home, window // 2
@@ -265,7 +265,7 @@ def _halve(head: Any, words: Words, window: int, state: Words, message: Words) -
     head.unsaved = WHOLE
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _extend(i: int, batch: Batch, head: Any, memory: Memory, rules: Rules, shared: npt.NDArray[np.float64]) -> None:
     """Put the event's row behind the session's, still without its chain hash."""
     time_ms, row = batch.time_ms[i], head.home + head.length
@@ -305,7 +305,7 @@ def _extend(i: int, batch: Batch, head: Any, memory: Memory, rules: Rules, share
         head.unsaved += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _link(words: Words, home: int, row: int, state: Words, message: Words) -> None:
     """Chain hash of a row: over that of the row before it and what the model sees of it (`features.chain_hash`)."""
     state[:] = _PLAIN
@@ -318,13 +318,13 @@ def _link(words: Words, home: int, row: int, state: Words, message: Words) -> No
     words[row, CHAIN] = state[0]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _keep(since_ms: int, rules: Rules) -> float:
     """What share of counts is left after a time (`counters.decayed`)."""
     return rules.half ** (since_ms / 1000.0 / rules.half_life_s) if since_ms > 0 else 1.0
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _read_counters(cells: Longs, time_ms: int, counters: Records, rules: Rules, shared: npt.NDArray[np.float64]) -> None:
     """The counts of item, category and brand, [9], as they are at this time."""
     for k in range(3):
@@ -338,7 +338,7 @@ def _read_counters(cells: Longs, time_ms: int, counters: Records, rules: Rules, 
         shared[3 * k + 2] = cell.purchases * keep
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _count(cells: Longs, kind: int, time_ms: int, memory: Memory, rules: Rules, shared: npt.NDArray[np.float64]) -> None:
     """Add the event to the counts of item, category and brand, which are `shared` at its time."""
     views, carts, purchases = rules.weights[kind]

@@ -7,9 +7,11 @@ they had one.
 from typing import Any
 
 import numpy.typing as npt
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from worker.contract.compiled import compiled
 
 Array = npt.NDArray[Any]
 
@@ -45,7 +47,7 @@ def _place(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
     return builder.gep(context.make_array(kind)(context, builder, array).data, [at])
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def copy(source: Array, start: int, end: int, target: Array, at: int) -> int:
     """Copy a part, between arrays of one type; returns where in the target it ends."""
     size = end - start
@@ -53,7 +55,7 @@ def copy(source: Array, start: int, end: int, target: Array, at: int) -> int:
     return at + size
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def clear(target: Array, start: int, end: int) -> None:
     """Make a part zero."""
     _clear(target, start, end - start)  # type: ignore[call-arg]  # as above

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from worker.contract.blake2b import Words, hash_text, initial_state
 from worker.contract.codec import MAX_EVENT_TIME_MS, MAX_RECORD_BYTES, MIN_EVENT_TIME_MS
+from worker.contract.compiled import compiled
 from worker.contract.events import EVENT_TYPES, MAX_AMOUNT, MAX_ID, MAX_TEXT, ClickEvent
 
 Bytes = npt.NDArray[np.uint8]
@@ -90,7 +90,7 @@ UTF8 = np.array([byte >= _SPACE and byte not in (_QUOTE, _BACKSLASH) for byte in
 ASCII = UTF8 & (np.arange(256) < 0x80)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def scan(values: Texts, keys: Texts, newest_ms: Longs, simple: npt.NDArray[np.bool_], buckets: Buckets, scanned: Scanned) -> None:
     """Read records into `scanned`. `newest_ms` [B] is the latest time that each may have; `simple` is `UTF8` or `ASCII`:
     the texts must be in UTF-8 as a whole for the first.
@@ -132,7 +132,7 @@ def scan(values: Texts, keys: Texts, newest_ms: Longs, simple: npt.NDArray[np.bo
         scanned.visitor_id[i] = visitor
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _read(text: Bytes, at: int, end: int, simple: npt.NDArray[np.bool_], spans: Longs) -> tuple[int, float]:
     """The event's time and price, and into `spans` where its texts are. The time is -1 if the object is not plain."""
     nothing = -1, np.nan
@@ -198,14 +198,14 @@ def _read(text: Bytes, at: int, end: int, simple: npt.NDArray[np.bool_], spans: 
     return time_ms, price
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _skip_space(text: Bytes, at: int) -> int:
     while text[at] == _SPACE or text[at] == _LINE or text[at] == _TAB or text[at] == _RETURN:
         at += 1
     return at
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def text_end(text: Bytes, at: int, simple: npt.NDArray[np.bool_]) -> int:
     """Where the quote is that ends a text, or -1 if what comes first needs more than a look."""
     while simple[text[at]]:
@@ -213,7 +213,7 @@ def text_end(text: Bytes, at: int, simple: npt.NDArray[np.bool_]) -> int:
     return at if text[at] == _QUOTE else -1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _number(text: Bytes, at: int) -> tuple[int, int, int]:
     """Where a number ends (-1 if it is not plain), its digits as a whole number, and how many of them are decimals."""
     digits, count, decimals, point = 0, 0, 0, False
@@ -235,7 +235,7 @@ def _number(text: Bytes, at: int) -> tuple[int, int, int]:
     return at, digits, decimals
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _index(text: Bytes, start: int, end: int, names: Bytes, ends: Longs, expected: int) -> int:
     """Which of the names the text is, -1 for none. The expected one is looked at first."""
     for k in range(len(ends)):
@@ -248,7 +248,7 @@ def _index(text: Bytes, start: int, end: int, names: Bytes, ends: Longs, expecte
     return _UNKNOWN
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _same(text: Bytes, start: int, end: int, other: Bytes, other_start: int, size: int) -> bool:
     if end - start != size:
         return False
@@ -258,7 +258,7 @@ def _same(text: Bytes, start: int, end: int, other: Bytes, other_start: int, siz
     return True
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _is_id(text: Bytes, span: Longs) -> bool:
     """Whether a text is printable ASCII and neither empty nor begins with a blank."""
     if span[0] == span[1] or text[span[0]] == _SPACE:
@@ -269,7 +269,7 @@ def _is_id(text: Bytes, span: Longs) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _to_site(text: Bytes, span: Longs) -> None:
     """Narrow a referrer to its site (`features.site_of`)."""
     at, end = span
@@ -284,12 +284,12 @@ def _to_site(text: Bytes, span: Longs) -> None:
     span[1] = at
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _ends_site(byte: int) -> bool:
     return byte in (_SLASH, _QUERY, _HASH)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _bucket(text: Bytes, span: Longs, key: Words, buckets: int, known: Longs, state: Words, message: Words) -> int:
     """`features.bucket` of a text. `known` has of some texts where they were and their buckets: most of a batch's come again."""
     start, end = span

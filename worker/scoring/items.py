@@ -6,9 +6,9 @@ from typing import NamedTuple, Self
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from worker.contract.clicks import in_quotes
+from worker.contract.compiled import compiled
 from worker.contract.move import copy
 from worker.contract.scan import UTF8
 
@@ -85,7 +85,7 @@ class NextItems(NamedTuple):
         ]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _take_apart(raw: Bytes, spans: Longs, text: Bytes) -> int:
     """Put texts that have their length before them one after the other; where they end. -1 if they are not as many,
     or one begins inside a character.

@@ -10,10 +10,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 from msgspec import Raw
-from numba import njit
 
 from worker.contract.clicks import in_quotes
 from worker.contract.codec import encode
+from worker.contract.compiled import compiled
 from worker.contract.events import EVENT_TYPES, HORIZONS, ScoreEvent
 from worker.contract.move import copy
 from worker.scoring.base import Scores
@@ -131,7 +131,7 @@ _TEMPLATE, _HOLES = _template()
 _DIGITS = np.array([list(f"{number:03}".encode()) for number in range(1000)], np.uint8)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _write(
     between: Bytes,
     ends: Longs,
@@ -187,7 +187,7 @@ def _write(
     return True
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _items(lines: Bytes, at: int, text: Bytes, spans: Longs, chances: npt.NDArray[np.float32]) -> int:
     """The field `next_items` of one score. -1 for a number that is no probability."""
     lines[at] = ord("[")
@@ -211,7 +211,7 @@ def _items(lines: Bytes, at: int, text: Bytes, spans: Longs, chances: npt.NDArra
     return at + 1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _integer(lines: Bytes, at: int, number: int) -> int:
     """The digits of a number that is not negative."""
     end, rest = at + 1, number // 10
@@ -224,7 +224,7 @@ def _integer(lines: Bytes, at: int, number: int) -> int:
     return end
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _hash(lines: Bytes, at: int, number: np.uint64) -> int:
     """16 hex digits."""
     for k in range(16):
@@ -232,7 +232,7 @@ def _hash(lines: Bytes, at: int, number: np.uint64) -> int:
     return at + 16
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _chances(lines: Bytes, at: int, chances: npt.NDArray[np.float32]) -> int:
     """The field `scores`. -1 for a number that is no probability."""
     copy(_TEMPLATE, 0, len(_TEMPLATE), lines, at)
@@ -242,7 +242,7 @@ def _chances(lines: Bytes, at: int, chances: npt.NDArray[np.float32]) -> int:
     return at + len(_TEMPLATE)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _chance(lines: Bytes, place: int, chance: np.float32) -> bool:
     """The seven digits of a probability, around its point. False for a number that is none."""
     # In double precision, so that no more is lost than what is not printed.
