@@ -10,7 +10,7 @@ from aiokafka import ConsumerRecord
 from worker import __version__, metrics
 from worker.contract.clicks import Clicks, read
 from worker.contract.events import InvalidRecord
-from worker.contract.features import ModelInputs, padded_steps
+from worker.contract.features import ModelInputs
 from worker.contract.revision import Revision
 from worker.contract.slab import Step
 from worker.dead import dead_letter
@@ -45,7 +45,6 @@ class FoldedBatch(NamedTuple):
             return
         for start in range(0, len(self.offsets), most):
             rows = slice(start, start + most)
-            steps = padded_steps(int(self.inputs.length[rows].max()))
             yield self._replace(
                 clicks=self.clicks.part(start, start + most),
                 offsets=self.offsets[rows],
@@ -53,7 +52,7 @@ class FoldedBatch(NamedTuple):
                 sessions=self.sessions[rows],
                 positions=self.positions[rows],
                 input_hashes=self.input_hashes[rows],
-                inputs=ModelInputs(self.inputs.codes[rows, :steps], self.inputs.numbers[rows, :steps], self.inputs.length[rows]),
+                inputs=self.inputs.part(rows),
             )
 
 

@@ -78,7 +78,7 @@ class ScoringSettings(_Group):
     """How long the model may take before the fallback answers, and when the breaker opens."""
 
     deadline_ms: float = Field(1000, gt=0)
-    max_batch: int = Field(128, ge=1, le=256)
+    max_batch: int = Field(256, ge=1, le=256)
     breaker_failures: int = Field(3, ge=1)
     breaker_reset_s: float = Field(1.0, gt=0)
 

@@ -36,6 +36,7 @@ from structlog import get_logger
 
 from worker import kafka
 from worker.fetched import Fetched, fetch_columns
+from worker.pace import pace
 from worker.settings import Settings
 
 log = get_logger()
@@ -228,7 +229,8 @@ class _Thread(WorkerThread):
 
 
 class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # it has no types
-    """Asks a broker for more of some partitions while records of others wait to be taken, and hands them over as columns.
+    """Asks a broker for more of some partitions while records of others wait to be taken, and hands them over as columns. Under
+    load it asks for larger batches.
 
     aiokafka would wait for up to 0.1 s until all are taken, and offers no setting for that.
     """
@@ -237,6 +239,7 @@ class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # it has no types
         await super().start()
         self._fetcher._prefetch_backoff = 0.0
         fetch_columns(self, self._max_poll_records)
+        pace(self)
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):

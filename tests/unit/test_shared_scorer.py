@@ -54,8 +54,10 @@ async def test_what_waits_is_asked_together_in_order() -> None:
     shared = SharedScorer(held.score, most=10, at_once=2)
     shapes = [(3, 5), (1, 9), (4, 30), (5, 3), (2, 17), (12, 8), (1, 1)]
     batches = [inputs(n, *shape) for n, shape in enumerate(shapes)]
-    answers = [asyncio.create_task(shared.score(batch)) for batch in batches]
-    await asyncio.sleep(0.01)
+    answers = []
+    for batch in batches:
+        answers.append(asyncio.create_task(shared.score(batch)))
+        await asyncio.sleep(0.01)
     assert held.asked == [3, 1]
     held.go.set()
     found = await asyncio.gather(*answers)
@@ -65,15 +67,27 @@ async def test_what_waits_is_asked_together_in_order() -> None:
     await shared.close()
 
 
+async def test_what_comes_at_one_time_is_asked_together() -> None:
+    """Partitions whose events came by one fetch are one question, though the scorer is free."""
+    held = _Held()
+    shared = SharedScorer(held.score, most=10, at_once=2)
+    answers = [asyncio.create_task(shared.score(inputs(n, n + 1, 4))) for n in range(4)]
+    await asyncio.sleep(0.01)
+    assert held.asked == [10]
+    held.go.set()
+    for n, answer in enumerate(answers):
+        assert same(await answer, await held.score(inputs(n, n + 1, 4)))
+
+
 async def test_an_error_reaches_all_who_were_asked_for() -> None:
     """And the next question is asked all the same."""
     held = _Held(ZeroDivisionError())
-    shared = SharedScorer(held.score, most=100, at_once=1)
+    shared = SharedScorer(held.score, most=4, at_once=1)
     answers = [asyncio.create_task(shared.score(inputs(n, 2, 4))) for n in range(3)]
     await asyncio.sleep(0.01)
     held.go.set()
     assert [type(answer) for answer in await asyncio.gather(*answers, return_exceptions=True)] == [ZeroDivisionError] * 3
-    assert held.asked == [2, 4]
+    assert held.asked == [4, 2]
     with pytest.raises(ZeroDivisionError):
         await shared.score(inputs(0, 1, 1))
 
@@ -82,7 +96,9 @@ async def test_who_has_gone_is_not_asked_for() -> None:
     """A partition that was given up while it waited; one whose question was under way does no harm to the others in it."""
     held = _Held()
     shared = SharedScorer(held.score, most=100, at_once=1)
-    answers = [asyncio.create_task(shared.score(inputs(n, n + 1, 4))) for n in range(4)]
+    answers = [asyncio.create_task(shared.score(inputs(0, 1, 4)))]
+    await asyncio.sleep(0.01)
+    answers += [asyncio.create_task(shared.score(inputs(n, n + 1, 4))) for n in range(1, 4)]
     await asyncio.sleep(0.01)
     answers[0].cancel()
     answers[2].cancel()

@@ -8,7 +8,7 @@ from tritonclient.grpc import InferResult, service_pb2
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype, serialize_byte_tensor
 
 from worker.errors import DeadlineExceeded, ScorerRejected, ScorerUnavailable, ScoringError
-from worker.scoring.triton import _checked, plan, scoring_error
+from worker.scoring.triton import _checked, scoring_error
 
 ROWS = 3
 
@@ -100,19 +100,3 @@ def test_an_answer_of_another_version_is_refused() -> None:
 def test_client_errors_have_a_meaning(status: str | None, expected: type[ScoringError]) -> None:
     """A refusal is told from a server in trouble, and from a slow one."""
     assert type(scoring_error(InferenceServerException("why", status))) is expected
-
-
-@pytest.mark.parametrize("max_batch", [1, 16, 128])
-def test_a_plan_sends_every_session_once(max_batch: int) -> None:
-    """In requests that are not too large, and with little padding when there are many sessions."""
-    lengths = np.random.default_rng(3).geometric(0.15, 500).clip(1, 64).astype(np.int32)
-    groups = plan(lengths, max_batch)
-    assert sorted(np.concatenate(groups).tolist()) == list(range(500))
-    assert max(len(group) for group in groups) <= max_batch
-    padded = sum(len(group) * max(8, int(lengths[group].max())) for group in groups)
-    assert padded <= 2 * np.maximum(lengths, 8).sum()
-
-
-def test_a_few_sessions_are_one_request() -> None:
-    """However their lengths differ."""
-    assert len(plan(np.array([1, 64, 9, 30], np.int32), 128)) == 1

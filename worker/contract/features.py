@@ -111,6 +111,12 @@ class ModelInputs(NamedTuple):
     numbers: npt.NDArray[np.float32]
     length: npt.NDArray[np.int32]
 
+    def part(self, rows: slice) -> "ModelInputs":
+        """Some of the sessions, padded no further than the longest of them needs."""
+        length = self.length[rows]
+        steps = padded_steps(int(length.max(initial=1)))
+        return ModelInputs(self.codes[rows, :steps], self.numbers[rows, :steps], length)
+
 
 def encode(sessions: "Sequence[Session]") -> ModelInputs:
     """The sessions' windows as model inputs. A session's own part never depends on the rest of the batch."""

@@ -151,8 +151,7 @@ class Slab:
         self._changed.append(batch.slot[done])
         seen = None
         if encode and changed:
-            steps = padded_steps(int(inputs.length[:changed].max()))
-            seen = ModelInputs(inputs.codes[:changed, :steps], inputs.numbers[:changed, :steps], inputs.length[:changed])
+            seen = inputs.part(slice(changed))
         return Step(folded.outcome, done, folded.session[done], folded.position[done], folded.chain[done], seen, anew)
 
     @property

@@ -17,7 +17,7 @@ class _Waiting(NamedTuple):
 class SharedScorer:
     """Passes on what it is asked, up to `at_once` questions of up to `most` sessions at a time.
 
-    What comes while so many are under way waits, and is then asked together, first come first served.
+    What comes at one time, or waits while so many are under way, is asked together, first come first served.
     """
 
     def __init__(self, score: Callable[[ModelInputs], Awaitable[Scores]], most: int, at_once: int) -> None:
@@ -29,13 +29,16 @@ class SharedScorer:
 
     async def score(self, inputs: ModelInputs) -> Scores:
         """The scores of these B sessions. Raises what the scorer raises."""
-        answer: asyncio.Future[Scores] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Scores] = loop.create_future()
         self._waiting.append(_Waiting(inputs, answer))
-        self._go_on()
+        # Not at once: partitions whose events one fetch has brought ask within the same turn of the loop.
+        loop.call_soon(self._go_on)
         return await answer
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Give up what is under way or waits."""
+        self._waiting.clear()
         for task in self._asking:
             task.cancel()
         await asyncio.gather(*self._asking, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The model in Triton, over gRPC: batches split by length, every request with a deadline and a version, every answer checked."""
+"""The model in Triton, over gRPC: every request with a deadline and a version, every answer checked."""
 
 import asyncio
 from typing import Any, Self
@@ -19,10 +19,6 @@ from worker.scoring.items import NextItems
 MIN_TIMEOUT_S = 0.05
 #: Loading reads weights, optimises the graph and may wait for another load.
 LOAD_TIMEOUT_S = 120.0
-
-#: Sessions of about the same length share a request when there are this many: fewer are cheaper to pad than to send alone.
-_WORTH_A_REQUEST = 16
-_SHORTEST = 8
 
 #: A dead connection is noticed in seconds, and a restarted server is found again as soon as it listens.
 _CHANNEL = [
@@ -67,15 +63,16 @@ class TritonScorer:
 
         Raises ScorerUnavailable, DeadlineExceeded or ScorerRejected; then there is no part of an answer.
         """
-        groups = plan(inputs.length[:, 0], self._max_batch)
+        starts = range(0, len(inputs.length), self._max_batch)
+        requests = [self._request(inputs.part(slice(start, start + self._max_batch)), version) for start in starts]
         # All are awaited, so that none goes on unseen after another failed; the timeout bounds the wait.
-        answers = await asyncio.gather(*(self._request(_part(inputs, rows), version) for rows in groups), return_exceptions=True)
+        answers = await asyncio.gather(*requests, return_exceptions=True)
         parts: list[Scores] = []
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
             parts.append(answer)
-        return _in_order(parts, groups)
+        return _joined(parts)
 
     async def is_live(self) -> bool:
         """Whether the server answers at all."""
@@ -125,18 +122,6 @@ class TritonScorer:
         return _checked(result, len(inputs.length), version)
 
 
-def plan(lengths: npt.NDArray[np.int32], max_batch: int) -> list[npt.NDArray[np.intp]]:
-    """Row numbers of each request: sessions of like length together, at most `max_batch` in one; every row once. [B] -> list."""
-    order = np.argsort(lengths, kind="stable")
-    size = np.ceil(np.log2(np.maximum(lengths[order], _SHORTEST)))  # [B] doubles from one class to the next
-    cuts = [0]
-    for edge in np.flatnonzero(np.diff(size)) + 1:
-        if edge - cuts[-1] >= _WORTH_A_REQUEST and len(order) - edge >= _WORTH_A_REQUEST:
-            cuts.append(int(edge))
-    groups = np.split(order, cuts[1:])
-    return [group[start : start + max_batch] for group in groups for start in range(0, len(group), max_batch)]
-
-
 def scoring_error(error: InferenceServerException) -> ScoringError:
     """What a client error means to us."""
     status, message = error.status(), error.message()
@@ -147,12 +132,6 @@ def scoring_error(error: InferenceServerException) -> ScoringError:
             return ScorerRejected(f"the model server refused: {message}")
         case _:
             return ScorerUnavailable(f"the model server failed ({status}): {message}")
-
-
-def _part(inputs: ModelInputs, rows: npt.NDArray[np.intp]) -> ModelInputs:
-    """Some of the sessions, padded no further than the longest of them needs."""
-    steps = -(-int(inputs.length[rows].max()) // _SHORTEST) * _SHORTEST
-    return ModelInputs(inputs.codes[rows, :steps], inputs.numbers[rows, :steps], inputs.length[rows])
 
 
 def _tensors(inputs: ModelInputs) -> list[InferInput]:
@@ -222,16 +201,14 @@ def _output(result: InferResult, name: str, shape: tuple[int | None, ...]) -> np
     return values
 
 
-def _in_order(parts: list[Scores], groups: list[npt.NDArray[np.intp]]) -> Scores:
-    """The requests' scores put back into the order of the batch."""
-    if len(parts) == 1 and (np.diff(groups[0]) == 1).all():
+def _joined(parts: list[Scores]) -> Scores:
+    """The requests' scores as those of one batch."""
+    if len(parts) == 1:
         return parts[0]
-    back = np.argsort(np.concatenate(groups))
-    items = NextItems.joined([part.next_items for part in parts if part.next_items is not None])
     return parts[0]._replace(
-        purchase=np.concatenate([part.purchase for part in parts])[back],
-        cart=np.concatenate([part.cart for part in parts])[back],
-        churn=np.concatenate([part.churn for part in parts])[back],
-        next_type=np.concatenate([part.next_type for part in parts])[back],
-        next_items=items.rows(back),
+        purchase=np.concatenate([part.purchase for part in parts]),
+        cart=np.concatenate([part.cart for part in parts]),
+        churn=np.concatenate([part.churn for part in parts]),
+        next_type=np.concatenate([part.next_type for part in parts]),
+        next_items=NextItems.joined([part.next_items for part in parts if part.next_items is not None]),
     )

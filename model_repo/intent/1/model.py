@@ -6,7 +6,6 @@ ONNX Runtime only. Each request is checked and answered on its own: a bad one ne
 
 import json
 import os
-from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,9 @@ Inputs = list[Array]
 _INPUTS = ("codes", "numbers", "length")
 #: Lengths that are run once before the version takes traffic: the first run of a shape is slow.
 _WARM_UP_STEPS = (8, 16, 32, 64)
-
+#: Sessions of about the same length are run together when there are this many: fewer are cheaper to pad than to run alone.
+_WORTH_A_RUN = 16
+_SHORTEST = 8
 
 #: Numbers of a row.
 _NUMBERS = 18
@@ -55,7 +56,7 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response for each request, in order."""
         responses: list[Any] = [None] * len(requests)
-        by_steps: defaultdict[int, list[tuple[int, Inputs]]] = defaultdict(list)
+        taken: list[tuple[int, Inputs]] = []
         for index, request in enumerate(requests):
             try:
                 inputs = [pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in _INPUTS]
@@ -63,25 +64,25 @@ class TritonPythonModel:
             except Exception as error:  # whatever is wrong with a request is the request's own affair
                 responses[index] = _failed(error)
             else:
-                by_steps[inputs[0].shape[1]].append((index, inputs))
-        for group in by_steps.values():
-            self._answer(group, responses)
+                taken.append((index, inputs))
+        if taken:
+            self._answer(taken, responses)
         return responses
 
     def finalize(self) -> None:
         """Let go of the graph."""
         self._session = None
 
-    def _answer(self, group: list[tuple[int, Inputs]], responses: list[Any]) -> None:
-        """Run requests of one length together and put each one's rows into its response."""
+    def _answer(self, taken: list[tuple[int, Inputs]], responses: list[Any]) -> None:
+        """Run requests together and put each one's rows into its response."""
         try:
-            outputs = self._run(*(np.concatenate(arrays) for arrays in zip(*(inputs for _, inputs in group), strict=True)))
+            outputs = self._run_by_length(*_together([inputs for _, inputs in taken]))
         except Exception as error:
-            for index, _ in group:
+            for index, _ in taken:
                 responses[index] = _failed(error)
             return
         begin = 0
-        for index, inputs in group:
+        for index, inputs in taken:
             end = begin + len(inputs[0])
             mine = {name: output[begin:end] for name, output in outputs.items()}
             begin = end
@@ -92,6 +93,16 @@ class TritonPythonModel:
             else:
                 tensors = [pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in mine.items()]
                 responses[index] = pb_utils.InferenceResponse(output_tensors=tensors)
+
+    def _run_by_length(self, codes: Array, numbers: Array, length: Array) -> dict[str, Array]:
+        """The outputs of all sessions, in their order, run with no more padding than those of about their length need."""
+        groups = by_length(length[:, 0])
+        parts = []
+        for rows in groups:
+            steps = -(-int(length[rows].max()) // _SHORTEST) * _SHORTEST
+            parts.append(self._run(codes[rows, :steps], numbers[rows, :steps], length[rows]))
+        back = np.argsort(np.concatenate(groups))
+        return {name: np.concatenate([part[name] for part in parts])[back] for name in self._outputs}
 
     def _run(self, codes: Array, numbers: Array, length: Array) -> dict[str, Array]:
         outputs = self._session.run(self._outputs, {"codes": codes, "numbers": numbers, "length": length})
@@ -116,6 +127,26 @@ class TritonPythonModel:
             raise ValueError("a row within length has type 0, which is padding")
         if np.isinf(numbers).any():
             raise ValueError("numbers must not be infinite; NaN stands for missing")
+
+
+def by_length(lengths: Array) -> list[Array]:
+    """Which rows are run together, every row once. [B] -> list."""
+    order = np.argsort(lengths, kind="stable")
+    size = np.ceil(np.log2(np.maximum(lengths[order], _SHORTEST)))  # [B] doubles from one class to the next
+    cuts = [0]
+    for edge in np.flatnonzero(np.diff(size)) + 1:
+        if edge - cuts[-1] >= _WORTH_A_RUN and len(order) - edge >= _WORTH_A_RUN:
+            cuts.append(int(edge))
+    return np.split(order, cuts[1:])
+
+
+def _together(requests: list[Inputs]) -> Inputs:
+    """Inputs of several requests as those of one, padded to the longest."""
+    if len(requests) == 1:
+        return requests[0]
+    steps = max(codes.shape[1] for codes, _, _ in requests)
+    padded = [[np.pad(array, ((0, 0), (0, steps - array.shape[1]), (0, 0))) for array in one[:2]] for one in requests]
+    return [*(np.concatenate(arrays) for arrays in zip(*padded, strict=True)), np.concatenate([one[2] for one in requests])]
 
 
 def _check_finite(outputs: dict[str, Array]) -> None:

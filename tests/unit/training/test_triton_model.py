@@ -106,6 +106,33 @@ def test_each_request_gets_the_scores_of_its_own_sessions(model: Any) -> None:
         assert [[name for name, _ in row] for row in alone.next_items.named()] == response["next_items"].tolist()
 
 
+def test_many_sessions_are_run_by_length(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With little padding and in few runs; each session still gets its own scores."""
+    inputs = sample_inputs(SPEC, 5, 200, 64)
+    lengths = np.minimum(inputs.length, np.random.default_rng(3).geometric(0.15, (200, 1))).astype(np.int32)
+    inside = (np.arange(64) < lengths)[..., None]
+    inputs = ModelInputs(inputs.codes * inside, np.where(inside, inputs.numbers, np.float32(0)), lengths)
+    shapes: list[tuple[int, ...]] = []
+    run = model._run
+    monkeypatch.setattr(model, "_run", lambda codes, *others: shapes.append(codes.shape[:2]) or run(codes, *others))
+    (response,) = model.execute([request(inputs)])
+    assert 1 < len(shapes) <= 4
+    assert sum(rows for rows, _ in shapes) == 200
+    assert sum(rows * steps for rows, steps in shapes) <= 2 * np.maximum(lengths, 8).sum()
+    alone = Graph(REPOSITORY / "1" / "model.onnx").score(inputs, "1")
+    np.testing.assert_allclose(response["purchase"], alone.purchase, atol=1e-6)
+    np.testing.assert_allclose(response["next_type"], alone.next_type, atol=1e-6)
+
+
+def test_a_few_sessions_are_one_run(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However their lengths differ, and whatever requests they come in."""
+    rows: list[int] = []
+    run = model._run
+    monkeypatch.setattr(model, "_run", lambda codes, *others: rows.append(len(codes)) or run(codes, *others))
+    model.execute([request(sample_inputs(SPEC, 1, 3, 8)), request(sample_inputs(SPEC, 2, 4, 64))])
+    assert rows == [7]
+
+
 GOOD = sample_inputs(SPEC, 0, 2, 8)
 AT = (0, 0, 0)
 
