@@ -32,7 +32,7 @@ SHARES = (0.25, 0.5, 0.75, 0.9)
 #: The first seconds at a rate are not counted: connections open, and Triton sees new shapes.
 _WARM_UP_S = 3.0
 _TIMEOUT_S = 180.0
-_SATURATION_EVENTS = 20_000
+_SATURATION_EVENTS = 200_000
 #: Before anything is counted there are so many events/s for so long: a broker that has just started compiles itself, which takes
 #: most of a minute, and until then twice as much of the machine.
 _WARM_UP_RATE, _BROKER_WARM_UP_S = 3_000.0, 60.0
