@@ -155,9 +155,10 @@ class FetchedRecords(PartitionRecords):  # type: ignore[misc]  # it has no types
         records = batches.read(self._tp).since(self.next_fetch_offset)
         for first in range(0, len(records), self._most):
             some = records[first : first + self._most]
-            self.next_fetch_offset = int(some.offsets[-1]) + 1
+            is_last = first + self._most >= len(records)
+            # With the last, behind what was taken out by compaction, or taken back, and behind markers: who reads to the end is there.
+            self.next_fetch_offset = end if is_last else int(some.offsets[-1]) + 1
             yield some
-        # Behind what was taken out by compaction, or taken back, too.
         self.next_fetch_offset = end
         if damaged:
             raise CorruptRecordException(f"Invalid CRC - {self._tp}")
