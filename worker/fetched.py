@@ -156,7 +156,7 @@ class FetchedRecords(PartitionRecords):  # type: ignore[misc]  # it has no types
         for first in range(0, len(records), self._most):
             some = records[first : first + self._most]
             is_last = first + self._most >= len(records)
-            # With the last, behind what was taken out by compaction, or taken back, and behind markers: who reads to the end is there.
+            # With the last, behind markers and what was taken out or back: who reads to the end need not fetch once more.
             self.next_fetch_offset = end if is_last else int(some.offsets[-1]) + 1
             yield some
         self.next_fetch_offset = end
