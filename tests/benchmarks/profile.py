@@ -42,7 +42,9 @@ def measure(bootstrap: str, clicks: str, events: int, one: Contestant, work: Pat
         functions = frames.split(";")
         own[functions[-1]] += int(count)
         within.update(dict.fromkeys({name for name in functions if "(worker/" in name}, int(count)))
+    samples = own.total()
+    del own[""]  # threads that have no frame of Python just now
     return {
-        kind: [(name, round(count / own.total(), 4)) for name, count in counts.most_common(_TOP)]
+        kind: [(name, round(count / samples, 4)) for name, count in counts.most_common(_TOP)]
         for kind, counts in (("within", within), ("own", own))
     }
