@@ -155,4 +155,6 @@ def _log_odds(seen: Seen, strength: Doubles, before: Doubles) -> Doubles:
     p = (seen.followed.sum(1, keepdims=True) + 0.5) / (seen.sessions.sum(1, keepdims=True) + 10.0)
     expected = 1 / (1 + (1 - p) / p * np.exp(-before))
     rate = expected + (seen.followed - seen.sessions * expected) / (seen.sessions + strength)
-    return np.asarray(np.log(rate / (1 - rate)) - np.log(p / (1 - p)))
+    odds = np.log(rate / (1 - rate)) - np.log(p / (1 - p))
+    # Where nothing is told it is what was, exactly: the same logarithm may come out otherwise elsewhere in an array.
+    return np.where(np.isinf(strength), before, odds)

@@ -68,4 +68,4 @@ def _floor(data: SimulatedSet, p: Doubles, seed: int) -> float:
     rng = np.random.default_rng(seed)
     ones = np.ones((1, len(p)))
     luck = rng.random((_FLOOR_DRAWS, int(number.max()) + 1))
-    return float(np.mean([figures((row[number] < p).astype(np.int64), p, ones).ece[0] for row in luck]))
+    return float(np.mean([figures((row[number] < p).astype(np.int64), p, ones)["ece"][0] for row in luck]))
