@@ -47,7 +47,7 @@ _FETCH_WAIT_S = 0.1
 _SHORT_FETCH_WAIT_S = 0.005
 #: How long the broker may hold a request without an answer. While it does, partitions that are not in it cannot be asked for.
 _BROKER_WAIT_MS = 20
-#: How long to sleep at most while a rebalance has stopped the flow, before looking whether we are to stop.
+#: How long to wait at most, while a rebalance has stopped the flow or for a commit, before looking whether it goes on at all.
 _FLOW_WAIT_S = 0.5
 #: A member learns from the answer to its heartbeat that the group meets again, so this long a take-over waits for it.
 _HEARTBEAT_S = 0.3
@@ -300,7 +300,12 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         """Commit; False when it did not happen. aiokafka itself retries what is worth retrying."""
         aiokafka_offsets = {TopicPartition(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
         try:
-            await self.call_thread(self._ensure_consumer().commit, aiokafka_offsets)
+            commit = asyncio.ensure_future(self.call_thread(self._ensure_consumer().commit, aiokafka_offsets))
+            while not (await asyncio.wait({commit}, timeout=_FLOW_WAIT_S))[0]:
+                if self._thread is None or not self._thread.is_alive():
+                    commit.cancel()  # a thread that has crashed answers nobody, and we could not even stop
+                    return False
+            await commit
         except (CommitFailedError, IllegalStateError):
             return False  # the group has rebalanced: the new owner goes on from the last commit
         except KafkaError as error:
