@@ -1,4 +1,5 @@
 """The one definition of events, sessions and model inputs, shared by serving, training and audit.
 
-Pure: no clock, no Kafka, no metrics, no file. Imports nothing else of Inkling; of others numpy, numba and msgspec.
+Pure: no clock, no Kafka, no metrics, no file but its own sources (`compiled`). Imports nothing else of Inkling; of others numpy,
+numba and msgspec.
 """
