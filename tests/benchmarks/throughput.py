@@ -68,14 +68,19 @@ def run_rounds(
     work: Path,
     say: Callable[[str], None],
 ) -> dict[str, list[float]]:
-    """Events a second by contestant, a figure a round. `topics` has a clicks topic and how many events it holds, by share."""
+    """Events a second by contestant, a figure a round. `topics` has a clicks topic and how many events it holds, by share.
+
+    One round before that does not count: a broker that has just started compiles itself, at the cost of whoever is first.
+    """
     rates: dict[str, list[float]] = {one.name: [] for one in entered}
-    for number in range(rounds):
+    for number in range(rounds + 1):
         turn = number % len(entered)
         for one in (*entered[turn:], *entered[:turn]):
             clicks, events = topics[one.share]
-            rates[one.name].append(run(bootstrap, clicks, events, one, work))
-            say(f"round {number + 1}: {one.name}: {rates[one.name][-1]:,.0f} events/s (load {os.getloadavg()[0]:.1f})")
+            rate = run(bootstrap, clicks, events, one, work)
+            say(f"round {number or 'of warm-up'}: {one.name}: {rate:,.0f} events/s (load {os.getloadavg()[0]:.1f})")
+            if number:
+                rates[one.name].append(rate)
     return rates
 
 
