@@ -20,8 +20,8 @@ FOLDS = 5
 class Batch(NamedTuple):
     """B windows padded to T rows; labels only where `predict`, elsewhere UNKNOWN (or False).
 
-    predict [B, T] · link int8 [B, T, 2, 5] · churn int8 [B, T] · next_type, next_item int64 [B, T] · row int64 [B, T] ·
-    fold int64 [B], see `rates`
+    predict [B, T] · link int8 [B, T, 2, 5] · churn int8 [B, T] · next_type, next_item, next_category, pause int64 [B, T] ·
+    row int64 [B, T] · fold int64 [B], see `rates`
     """
 
     inputs: ModelInputs
@@ -30,6 +30,8 @@ class Batch(NamedTuple):
     churn: npt.NDArray[np.int8]
     next_type: Ints
     next_item: Ints
+    next_category: Ints
+    pause: Ints
     row: Ints
     fold: Ints
 
@@ -127,6 +129,8 @@ class Examples:
             np.where(predict, self.labels.churn[row], np.int8(UNKNOWN)),
             np.where(predict, self.labels.next_type[row], UNKNOWN),
             np.where(predict, self.labels.next_item[row], UNKNOWN),
+            np.where(predict, self.labels.next_category[row], UNKNOWN),
+            np.where(predict, self.labels.pause[row], UNKNOWN),
             row,
             self.session[windows] % FOLDS,
         )

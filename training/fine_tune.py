@@ -53,7 +53,7 @@ def fine_tune(
         [fresh, replay],
         [batch_events - from_replay, from_replay],
         steps=steps,
-        recipe=Recipe(learning_rate=learning_rate, batch_events=batch_events),
+        recipe=Recipe(learning_rate=learning_rate, batch_events=batch_events, pretrain=0.0),
         seed=seed,
         progress=progress,
     )

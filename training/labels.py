@@ -29,6 +29,9 @@ _SHOP_PAUSES = 0.999
 #: Stands for "not known" in labels of classes and hazards.
 UNKNOWN = -1
 
+#: Classes of the pause until the next event: none, up to 1 s, 3 s, 7 s and so on by doublings; the last is all longer ones.
+PAUSES = 16
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -39,6 +42,8 @@ class Labels:
     churn     int8 [N]        1 when no event follows in the session, UNKNOWN when that is still open
     next_type int64 [N]       index in EVENT_TYPES of the session's next event, or UNKNOWN
     next_item int64 [N]       its item bucket, or UNKNOWN
+    next_category int64 [N]   its category bucket, or UNKNOWN
+    pause     int64 [N]       class of the time until it, see `PAUSES`, or UNKNOWN
     """
 
     within: Bools
@@ -46,6 +51,8 @@ class Labels:
     churn: npt.NDArray[np.int8]
     next_type: Ints
     next_item: Ints
+    next_category: Ints
+    pause: Ints
 
     @property
     def hazard(self) -> npt.NDArray[np.int8]:
@@ -87,14 +94,22 @@ def label(history: History) -> Labels:
     follows = np.append(own[1:] == own[:-1], np.zeros(min(len(rows), 1), bool))
     next_known = newest >= time + np.where(history.shop >= 0, pause_ms, history.policy.gap_ms)
     following = np.minimum(np.arange(len(rows)) + 1, max(len(rows) - 1, 0))
-    next_item = rows["codes"][following, CODES.index("item")].astype(np.int64)
+    next_item, next_category = (rows["codes"][following, CODES.index(name)].astype(np.int64) for name in ("item", "category"))
     return Labels(
         within=within,
         matured=matured,
         churn=np.where(next_known, ~follows, UNKNOWN).astype(np.int8),
         next_type=np.where(next_known & follows, types[following].astype(np.int64) - 1, UNKNOWN),
         next_item=np.where(next_known & follows & (next_item > 0), next_item, UNKNOWN),
+        next_category=np.where(next_known & follows & (next_category > 0), next_category, UNKNOWN),
+        pause=np.where(next_known & follows, _pauses(time[following] - time), UNKNOWN),
     )
+
+
+def _pauses(length_ms: Ints) -> Ints:
+    """The class of each pause."""
+    doublings = np.ceil(np.log2(np.maximum(length_ms, 0) / 1000 + 1))
+    return np.asarray(np.minimum(doublings, PAUSES - 1), np.int64)
 
 
 def _within(history: History, time: Ints, wanted: Bools, session: Ints) -> Bools:

@@ -32,6 +32,13 @@ class LossWeights(NamedTuple):
     churn: float = 3.0
     next_type: float = 3.0
     next_item: float = 0.3
+    next_category: float = 0.0
+    pause: float = 0.0
+
+    @property
+    def of_sessions(self) -> bool:
+        """Whether it counts what sessions come to."""
+        return self.purchase > 0 or self.cart > 0
 
 
 def loss_of(model: IntentModel, heads: Heads, batch: Batch, weights: LossWeights, expected: Tensor | None = None) -> Tensor:
@@ -47,8 +54,13 @@ def loss_of(model: IntentModel, heads: Heads, batch: Batch, weights: LossWeights
     link = link.sum(dim=(0, 1, 3)) / events  # [2]
     churn = masked_bce(heads.churn, there(batch.churn)).sum() / events
     total = weights.purchase * link[0] + weights.cart * link[1] + weights.churn * churn
-    if (batch.next_type != UNKNOWN).any():
-        total = total + weights.next_type * _class_loss(heads.next_type, there(batch.next_type)) / events
+    for weight, logits, label in (
+        (weights.next_type, heads.next_type, batch.next_type),
+        (weights.next_category, heads.next_category, batch.next_category),
+        (weights.pause, heads.pause, batch.pause),
+    ):
+        if weight and (label != UNKNOWN).any():
+            total = total + weight * _class_loss(logits, there(label)) / events
     known = batch.next_item != UNKNOWN
     if known.any():
         at = np.nonzero(known.reshape(-1))[0]

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from training.architecture import Architecture
 from training.intent_filter import known
+from training.labels import PAUSES
 from training.packed import Packed
 from training.row_features import FEATURES, RowFeatures
 from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS
@@ -31,12 +32,15 @@ class Heads(NamedTuple):
 
     link [B, T, 2, 5], see `Labels.link` · churn [B, T] · next_type [B, T, 8]
     next_item [B, T, item_width], to be matched with the item table
+    next_category [B, T, category buckets] · pause [B, T, PAUSES], of training only
     """
 
     link: Tensor
     churn: Tensor
     next_type: Tensor
     next_item: Tensor
+    next_category: Tensor
+    pause: Tensor
 
 
 class IntentModel(nn.Module):
@@ -45,8 +49,8 @@ class IntentModel(nn.Module):
     Causal, so padding on the right never touches what comes before it.
 
     Which item it is stays out of the trunk: with a few thousand sessions the trunk would learn single items by heart. What
-    items, categories and brands are like reaches it as counts. Which item comes next it is only asked in training, where that
-    teaches the trunk what sessions are like; served is what `NextItems` counted.
+    items, categories and brands are like reaches it as counts. Which item and category come next, and when, it is only asked in
+    training, where that teaches the trunk what sessions are like; served is what `NextItems` counted.
     """
 
     def __init__(self, spec: FeatureSpec, architecture: Architecture) -> None:
@@ -76,6 +80,9 @@ class IntentModel(nn.Module):
         # The wide part: what plain logistic regression on the newest row would say.
         self.wide = nn.Linear(FEATURES + len(EVENT_TYPES) + 1, _LINKS + 1 + len(EVENT_TYPES), bias=False)
         self._start()
+        # After the others, which so start the same with and without them.
+        self.next_category = nn.Linear(width, spec.category_buckets)
+        self.pause = nn.Linear(width, PAUSES)
 
     def forward(self, codes: Tensor, numbers: Tensor, fold: Tensor | None = None) -> Heads:
         from training.trunk import after_each
@@ -114,6 +121,8 @@ class IntentModel(nn.Module):
             churn=(self.churn(hidden) + self.churn_at(place) + churn)[..., 0],
             next_type=self.next_type(hidden) + self.next_type_at(place) + next_type,
             next_item=self.next_item(hidden) + self.item_link(here),
+            next_category=self.next_category(hidden),
+            pause=self.pause(hidden),
         )
 
     def item_rows(self, item: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ class Recipe:
     """How the network is trained. A step is one batch of about `batch_events` events.
 
     `trace` is the lambda of the session's targets (see `session_targets`), `average` the share of the running mean of the
-    weights that a step keeps.
+    weights that a step keeps. Before those steps come the share `pretrain` of as many, which learn from the next event only.
     """
 
     epochs: int = 3
@@ -57,6 +57,8 @@ class Recipe:
     weights: LossWeights = field(default_factory=LossWeights)
     trace: float = 0.9
     average: float = 0.99
+    pretrain: float = 0.25
+    pretrain_weights: LossWeights = field(default_factory=lambda: LossWeights(purchase=0, cart=0, next_category=0.3, pause=0.3))
 
 
 def train(
@@ -113,33 +115,45 @@ def optimise(
     checkpoint: Checkpoint | None = None,
     device: Device | None = None,
 ) -> None:
-    """`steps` steps of AdamW in place; each step takes about `sizes[i]` events of `sources[i]` and adds up their losses by size.
+    """`steps` steps of AdamW in place, and before them those of pretraining with an optimiser of their own; each takes about
+    `sizes[i]` events of `sources[i]` and adds up their losses by size.
 
     Only parameters that ask for gradients move. The steps are made on the `device`, by default the best there is; before and
     after them the network is in the processor's memory. Leaves it in evaluation mode.
     """
     device = device or best_device()
     model.to(device.where)
-    training = _begin(model, Sampler(sources, sizes, seed), steps, recipe)
+    pretraining = round(recipe.pretrain * steps)
+    average = copy.deepcopy(model).eval()
+    training = Training(model, average, *_optimiser(model, pretraining or steps, recipe), Sampler(sources, sizes, seed))
     if checkpoint is not None and checkpoint.found():
         checkpoint.restore(training)
     elif checkpoint is not None:
         checkpoint.write(training)
     model.train()
-    networks = device.compiled(model), device.compiled(training.average)
+    networks = device.compiled(model), device.compiled(average)
     with device.steps():
-        for step in range(len(training.losses) + 1, steps + 1):
-            training.losses.append(_step(training, recipe, device, *networks))
-            _follow(training.average, model, min(recipe.average, step / (9 + step)))
-            if checkpoint is not None and checkpoint.due(step, steps):
+        for step in range(len(training.losses) + 1, pretraining + steps + 1):
+            pretrains = step <= pretraining
+            at = step if pretrains else step - pretraining
+            if pretraining and not pretrains and at == 1:
+                model.load_state_dict(average.state_dict())
+                training.optimiser, training.schedule = _optimiser(model, steps, recipe)
+            weights = recipe.pretrain_weights if pretrains else recipe.weights
+            training.losses.append(_step(training, recipe, weights, device, *networks))
+            _follow(average, model, min(recipe.average, at / (9 + at)))
+            if checkpoint is not None and checkpoint.due(step, pretraining + steps):
                 checkpoint.write(training)
             if progress is not None:
-                progress(step, steps, training.losses[-1])
-    model.load_state_dict(training.average.state_dict())
+                progress(step, pretraining + steps, training.losses[-1])
+    model.load_state_dict(average.state_dict())
     model.to("cpu").eval()
 
 
-def _begin(model: IntentModel, sampler: Sampler, steps: int, recipe: Recipe) -> Training:
+def _optimiser(
+    model: IntentModel, steps: int, recipe: Recipe
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """A new one for so many steps, and the schedule of its rate."""
     optimiser = torch.optim.AdamW(_groups(model, recipe.weight_decay), lr=recipe.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
@@ -149,10 +163,10 @@ def _begin(model: IntentModel, sampler: Sampler, steps: int, recipe: Recipe) -> 
         cycle_momentum=False,
         final_div_factor=100,
     )
-    return Training(model, copy.deepcopy(model).eval(), optimiser, schedule, sampler)
+    return optimiser, schedule
 
 
-def _step(training: Training, recipe: Recipe, device: Device, network: Network, average: Network) -> float:
+def _step(training: Training, recipe: Recipe, weights: LossWeights, device: Device, network: Network, average: Network) -> float:
     """One step of the network; its loss before that. `network` and `average` are what to call in place of the training's."""
     model, value = training.model, 0.0
     training.optimiser.zero_grad()
@@ -160,12 +174,12 @@ def _step(training: Training, recipe: Recipe, device: Device, network: Network, 
         inputs = [tensor.to(device.where) for tensor in (*tensors(batch.inputs), torch.from_numpy(batch.fold))]
         expected = None
         with device.precision():
-            if recipe.trace < 1:
+            if recipe.trace < 1 and weights.of_sessions:
                 with torch.no_grad():
                     expected = session_targets(average(*inputs).link.float(), batch, recipe.trace)
             # Differences of log-losses are finer than what bfloat16 holds.
             heads = Heads(*(head.float() for head in network(*inputs)))
-            loss = loss_of(model, heads, batch, recipe.weights, expected) * share
+            loss = loss_of(model, heads, batch, weights, expected) * share
         loss.backward()  # type: ignore[no-untyped-call]
         value += float(loss.detach())
     value = add_up(model, value)

@@ -6,7 +6,7 @@ from msgspec import structs
 
 from tests.unit.training.shop import HOUR, MINUTE, T0, click, on_one_partition, random_log
 from training.history import History, fold_log
-from training.labels import UNKNOWN, Labels, label
+from training.labels import PAUSES, UNKNOWN, Labels, label
 from worker.contract.events import EVENT_TYPES, HORIZONS, ClickEvent, ScoreEvent
 from worker.contract.features import FeatureSpec, bucket
 from worker.contract.session import SessionPolicy
@@ -92,6 +92,22 @@ def test_churn_and_next_event() -> None:
     assert of_event(history, labels.next_item, 0) == bucket("item", "i7", SPEC.item_buckets)
     assert of_event(history, labels.next_item, 1) == UNKNOWN
     assert of_event(history, labels.churn, 3) == UNKNOWN
+
+
+def test_the_next_events_category_and_pause() -> None:
+    """Its bucket where it has one, and the pause to it by doublings; nothing behind the end, or while that is open."""
+    at = [0, 0, 999, 2000, 5000, 5000 + 29 * MINUTE, 5000 + 50 * MINUTE]
+    events = [structs.replace(click(k, time), category=None if k == 2 else f"c{k}") for k, time in enumerate(at)]
+    history, labels = labelled([*events, END])
+    assert [of_event(history, labels.pause, k) for k in range(7)] == [0, 1, 2, 2, 11, 11, UNKNOWN]
+    buckets = [bucket("category", f"c{k}", SPEC.category_buckets) for k in range(7)]
+    assert [of_event(history, labels.next_category, k) for k in range(7)] == [
+        buckets[1], UNKNOWN, *buckets[3:7], UNKNOWN,
+    ]  # fmt: skip
+    history, labels = labelled([structs.replace(click(k, k * 12 * HOUR), session_id="s") for k in range(2)] + [END])
+    assert of_event(history, labels.pause, 0) == PAUSES - 1
+    history, labels = labelled([click(k, k * MINUTE) for k in range(2)])
+    assert of_event(history, labels.pause, 0) == of_event(history, labels.next_category, 0) == UNKNOWN
 
 
 def test_the_end_is_that_of_the_shops_own_session() -> None:

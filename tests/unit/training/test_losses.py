@@ -5,16 +5,18 @@ import math
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 from torch import Tensor
 
 from tests.unit.training.shop import on_one_partition, random_log
 from training.architecture import Architecture
 from training.examples import Batch, examples_of
 from training.history import fold_log
-from training.labels import UNKNOWN, Labels
+from training.labels import PAUSES, UNKNOWN, Labels
 from training.losses import LossWeights, loss_of, masked_bce
 from training.model import Heads, IntentModel
 from training.serving import cumulative
+from training.train import Recipe
 from worker.contract.events import HORIZONS
 from worker.contract.features import FeatureSpec
 from worker.contract.session import SessionPolicy
@@ -23,6 +25,7 @@ SPEC = FeatureSpec(window=8, item_buckets=24, category_buckets=8, brand_buckets=
 SMALL = Architecture(width=8, layers=1, heads=2, feed_forward=8, item_width=4, category_width=4)
 SESSION = HORIZONS.index("session")
 NEVER = len(HORIZONS)
+ALL = LossWeights(0.7, 1.3, 2.0, 3.0, 0.4, 0.6, 0.8)
 
 
 def labels_of(falls_in: int, matured: int) -> np.ndarray:
@@ -30,7 +33,7 @@ def labels_of(falls_in: int, matured: int) -> np.ndarray:
     within = np.broadcast_to(np.arange(5) >= falls_in, (1, 2, 5)).copy()
     nothing = np.zeros(1, np.int64)
     known = (np.arange(5) <= matured)[None]
-    return Labels(within, known, nothing.astype(np.int8), nothing, nothing).link[0, 0]
+    return Labels(within, known, nothing.astype(np.int8), nothing, nothing, nothing, nothing).link[0, 0]
 
 
 @pytest.mark.parametrize("falls_in", range(NEVER + 1))
@@ -54,7 +57,8 @@ def test_the_links_loss_is_the_likelihood_of_what_is_known(falls_in: int, mature
 @pytest.fixture(scope="module")
 def batch() -> Batch:
     """Windows of a log whose end leaves much unmatured."""
-    made = examples_of(fold_log(on_one_partition(random_log(4, 60, 6)), SPEC, SessionPolicy()))
+    log = [structs.replace(e, category=f"c{number % 5}" if number % 7 else None) for number, e in enumerate(random_log(4, 60, 6))]
+    made = examples_of(fold_log(on_one_partition(log), SPEC, SessionPolicy()))
     order = np.argsort(made.started_ms)
     batch = made.batch(np.concatenate([order[:12], order[-6:]]))
     assert {-1, 0, 1} <= set(batch.link[batch.predict].ravel().tolist())
@@ -69,7 +73,7 @@ def heads_of(batch: Batch, seed: int = 0) -> tuple[Tensor, ...]:
     shape = batch.predict.shape
     return tuple(
         torch.randn(*shape, *rest, dtype=torch.float64, generator=draw).requires_grad_(True)
-        for rest in ((2, 5), (), (8,), (SMALL.item_width,))
+        for rest in ((2, 5), (), (8,), (SMALL.item_width,), (SPEC.category_buckets,), (PAUSES,))
     )
 
 
@@ -90,7 +94,7 @@ def expected_of(batch: Batch) -> Tensor:
 
 def spelled_out(model: IntentModel, heads: Heads, batch: Batch, weights: LossWeights, expected: Tensor | None) -> float:
     """The loss event by event. There are so few events here that every next item is looked at."""
-    link, churn, types, query = (head.detach().numpy() for head in heads)
+    link, churn, types, query, categories, pauses = (head.detach().numpy() for head in heads)
     table, bias = model.items.weight.detach().numpy(), model.item_bias.detach().numpy()
 
     def bits(logit: float, target: float) -> float:
@@ -114,6 +118,10 @@ def spelled_out(model: IntentModel, heads: Heads, batch: Batch, weights: LossWei
             total += weights.next_type * classes(types[b, t], int(batch.next_type[b, t]))
         if batch.next_item[b, t] != UNKNOWN:
             total += weights.next_item * classes(table @ query[b, t] + bias, int(batch.next_item[b, t]))
+        if batch.next_category[b, t] != UNKNOWN:
+            total += weights.next_category * classes(categories[b, t], int(batch.next_category[b, t]))
+        if batch.pause[b, t] != UNKNOWN:
+            total += weights.pause * classes(pauses[b, t], int(batch.pause[b, t]))
     return total / int(batch.predict.sum())
 
 
@@ -121,7 +129,7 @@ def spelled_out(model: IntentModel, heads: Heads, batch: Batch, weights: LossWei
 @pytest.mark.parametrize("soft", [False, True])
 def test_the_loss_is_that_of_a_plain_loop(batch: Batch, soft: bool) -> None:
     """All heads and their weights; with labels of the session, and with its soft targets."""
-    model, heads, weights = model_of(), Heads(*heads_of(batch)), LossWeights(0.7, 1.3, 2.0, 3.0, 0.4)
+    model, heads, weights = model_of(), Heads(*heads_of(batch)), ALL
     expected = expected_of(batch) if soft else None
     loss = loss_of(model, heads, batch, weights, expected)
     assert float(loss.detach()) == pytest.approx(spelled_out(model, heads, batch, weights, expected), rel=1e-10)
@@ -133,7 +141,7 @@ def test_the_gradients_are_those_of_differences(batch: Batch, soft: bool) -> Non
     """Of the whole loss by every logit."""
     model, expected = model_of(), expected_of(batch) if soft else None
     assert torch.autograd.gradcheck(
-        lambda *heads: loss_of(model, Heads(*heads), batch, LossWeights(), expected), heads_of(batch), fast_mode=False
+        lambda *heads: loss_of(model, Heads(*heads), batch, ALL, expected), heads_of(batch), fast_mode=False
     )
 
 
@@ -147,13 +155,25 @@ def test_a_probability_within_a_horizon_has_the_gradient_of_differences() -> Non
 def test_what_is_not_known_pulls_at_nothing(batch: Batch, soft: bool) -> None:
     """The gradient by a logit is 0 exactly where its label is censored, unmatured or padding."""
     heads = heads_of(batch)
-    loss_of(model_of(), Heads(*heads), batch, LossWeights(), expected_of(batch) if soft else None).backward()
-    link, churn, types, items = (head.grad for head in heads)
-    assert link is not None
-    assert churn is not None
-    assert types is not None
-    assert items is not None
+    loss_of(model_of(), Heads(*heads), batch, ALL, expected_of(batch) if soft else None).backward()
+    link, churn, types, items, categories, pauses = (some(head.grad) for head in heads)
     np.testing.assert_array_equal(link.numpy() != 0, batch.link != UNKNOWN)
     np.testing.assert_array_equal(churn.numpy() != 0, batch.churn != UNKNOWN)
     np.testing.assert_array_equal((types.numpy() != 0).any(-1), batch.next_type != UNKNOWN)
     np.testing.assert_array_equal((items.numpy() != 0).any(-1), batch.next_item != UNKNOWN)
+    np.testing.assert_array_equal((categories.numpy() != 0).any(-1), batch.next_category != UNKNOWN)
+    np.testing.assert_array_equal((pauses.numpy() != 0).any(-1), batch.pause != UNKNOWN)
+
+
+def test_pretraining_asks_for_the_next_event_only(batch: Batch) -> None:
+    """What a session comes to pulls at nothing in its steps, whatever it is, and all else does."""
+    heads, weights = heads_of(batch), Recipe().pretrain_weights
+    assert not weights.of_sessions
+    loss_of(model_of(), Heads(*heads), batch, weights).backward()
+    assert not some(heads[0].grad).any()
+    assert all(some(head.grad).any() for head in heads[1:])
+
+
+def some(gradient: Tensor | None) -> Tensor:
+    assert gradient is not None
+    return gradient
