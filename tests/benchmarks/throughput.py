@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.broker import committed, ends, fresh_topics, last_append, make_append_timed
+from tests.benchmarks.broker import committed, drop_topics, ends, fresh_topics, last_append, make_append_timed
 from tests.benchmarks.process import PEER_PYTHON, module, running
 from worker.settings import KafkaSettings, Settings, WorkerSettings
 
@@ -114,6 +114,7 @@ def run(bootstrap: str, clicks: str, events: int, one: Contestant, work: Path, w
         raise SystemExit(f"error: {one.name}: {error}\n{log.read_text()[-2000:]}") from None
     times = [float(line) for line in report.read_text().split()]
     ended = times[1] if one.changelog is None else asyncio.run(last_append(bootstrap, outputs))
+    drop_topics(bootstrap, outputs)
     return events / (ended - times[0])
 
 
