@@ -136,7 +136,7 @@ def optimise(
         for step in range(len(training.losses) + 1, pretraining + steps + 1):
             pretrains = step <= pretraining
             at = step if pretrains else step - pretraining
-            if pretraining and not pretrains and at == 1:
+            if pretraining and step == pretraining + 1:
                 model.load_state_dict(average.state_dict())
                 training.optimiser, training.schedule = _optimiser(model, steps, recipe)
             weights = recipe.pretrain_weights if pretrains else recipe.weights
