@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from training.examples import Batch
+from training.history import Ints
 from training.labels import UNKNOWN
 from training.model import Heads, IntentModel
 from worker.contract.events import HAZARD_HEADS, HORIZONS
@@ -54,13 +55,12 @@ def loss_of(model: IntentModel, heads: Heads, batch: Batch, weights: LossWeights
     link = link.sum(dim=(0, 1, 3)) / events  # [2]
     churn = masked_bce(heads.churn, there(batch.churn)).sum() / events
     total = weights.purchase * link[0] + weights.cart * link[1] + weights.churn * churn
-    for weight, logits, label in (
-        (weights.next_type, heads.next_type, batch.next_type),
-        (weights.next_category, heads.next_category, batch.next_category),
-        (weights.pause, heads.pause, batch.pause),
-    ):
-        if weight and (label != UNKNOWN).any():
-            total = total + weight * _class_loss(logits, there(label)) / events
+    if weights.next_type:
+        total = total + weights.next_type * _class_loss(heads.next_type, batch.next_type) / events
+    if weights.next_category:
+        total = total + weights.next_category * _class_loss(model.next_category(heads.hidden), batch.next_category) / events
+    if weights.pause:
+        total = total + weights.pause * _class_loss(model.pause(heads.hidden), batch.pause) / events
     known = batch.next_item != UNKNOWN
     if known.any():
         at = np.nonzero(known.reshape(-1))[0]
@@ -112,5 +112,6 @@ def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, target, reduction="none") * known
 
 
-def _class_loss(logits: Tensor, target: Tensor) -> Tensor:
-    return F.cross_entropy(logits.flatten(0, -2), target.flatten(), ignore_index=UNKNOWN, reduction="sum")
+def _class_loss(logits: Tensor, label: Ints) -> Tensor:
+    target = torch.from_numpy(label).to(logits.device).flatten()
+    return F.cross_entropy(logits.flatten(0, -2), target, ignore_index=UNKNOWN, reduction="sum")

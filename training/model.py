@@ -28,19 +28,18 @@ _NEVER = -30.0
 
 
 class Heads(NamedTuple):
-    """Logits after each row.
+    """After each row, logits but for the last.
 
     link [B, T, 2, 5], see `Labels.link` · churn [B, T] · next_type [B, T, 8]
     next_item [B, T, item_width], to be matched with the item table
-    next_category [B, T, category buckets] · pause [B, T, PAUSES], of training only
+    hidden [B, T, width], what the trunk says, for the heads that only pretraining asks
     """
 
     link: Tensor
     churn: Tensor
     next_type: Tensor
     next_item: Tensor
-    next_category: Tensor
-    pause: Tensor
+    hidden: Tensor
 
 
 class IntentModel(nn.Module):
@@ -121,8 +120,7 @@ class IntentModel(nn.Module):
             churn=(self.churn(hidden) + self.churn_at(place) + churn)[..., 0],
             next_type=self.next_type(hidden) + self.next_type_at(place) + next_type,
             next_item=self.next_item(hidden) + self.item_link(here),
-            next_category=self.next_category(hidden),
-            pause=self.pause(hidden),
+            hidden=hidden,
         )
 
     def item_rows(self, item: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from tests.unit.training.shop import on_one_partition, random_log
 from training.architecture import Architecture
 from training.examples import Batch, examples_of
 from training.history import fold_log
-from training.labels import PAUSES, UNKNOWN, Labels
+from training.labels import UNKNOWN, Labels
 from training.losses import LossWeights, loss_of, masked_bce
 from training.model import Heads, IntentModel
 from training.serving import cumulative
@@ -68,12 +68,12 @@ def batch() -> Batch:
 
 
 def heads_of(batch: Batch, seed: int = 0) -> tuple[Tensor, ...]:
-    """Any logits, in double precision."""
+    """Any logits and trunk's output, in double precision."""
     draw = torch.Generator().manual_seed(seed)
     shape = batch.predict.shape
     return tuple(
         torch.randn(*shape, *rest, dtype=torch.float64, generator=draw).requires_grad_(True)
-        for rest in ((2, 5), (), (8,), (SMALL.item_width,), (SPEC.category_buckets,), (PAUSES,))
+        for rest in ((2, 5), (), (8,), (SMALL.item_width,), (SMALL.width,))
     )
 
 
@@ -94,7 +94,10 @@ def expected_of(batch: Batch) -> Tensor:
 
 def spelled_out(model: IntentModel, heads: Heads, batch: Batch, weights: LossWeights, expected: Tensor | None) -> float:
     """The loss event by event. There are so few events here that every next item is looked at."""
-    link, churn, types, query, categories, pauses = (head.detach().numpy() for head in heads)
+    link, churn, types, query, hidden = (head.detach().numpy() for head in heads)
+    categories, pauses = (
+        hidden @ head.weight.detach().numpy().T + head.bias.detach().numpy() for head in (model.next_category, model.pause)
+    )
     table, bias = model.items.weight.detach().numpy(), model.item_bias.detach().numpy()
 
     def bits(logit: float, target: float) -> float:
@@ -138,7 +141,7 @@ def test_the_loss_is_that_of_a_plain_loop(batch: Batch, soft: bool) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("soft", [False, True])
 def test_the_gradients_are_those_of_differences(batch: Batch, soft: bool) -> None:
-    """Of the whole loss by every logit."""
+    """Of the whole loss by every logit, and by what the trunk says."""
     model, expected = model_of(), expected_of(batch) if soft else None
     assert torch.autograd.gradcheck(
         lambda *heads: loss_of(model, Heads(*heads), batch, ALL, expected), heads_of(batch), fast_mode=False
@@ -156,13 +159,16 @@ def test_what_is_not_known_pulls_at_nothing(batch: Batch, soft: bool) -> None:
     """The gradient by a logit is 0 exactly where its label is censored, unmatured or padding."""
     heads = heads_of(batch)
     loss_of(model_of(), Heads(*heads), batch, ALL, expected_of(batch) if soft else None).backward()
-    link, churn, types, items, categories, pauses = (some(head.grad) for head in heads)
+    link, churn, types, items, _ = (some(head.grad) for head in heads)
     np.testing.assert_array_equal(link.numpy() != 0, batch.link != UNKNOWN)
     np.testing.assert_array_equal(churn.numpy() != 0, batch.churn != UNKNOWN)
     np.testing.assert_array_equal((types.numpy() != 0).any(-1), batch.next_type != UNKNOWN)
     np.testing.assert_array_equal((items.numpy() != 0).any(-1), batch.next_item != UNKNOWN)
-    np.testing.assert_array_equal((categories.numpy() != 0).any(-1), batch.next_category != UNKNOWN)
-    np.testing.assert_array_equal((pauses.numpy() != 0).any(-1), batch.pause != UNKNOWN)
+    for name in ("next_category", "pause"):
+        hidden = heads_of(batch)[-1]
+        alone = LossWeights(**dict.fromkeys(LossWeights._fields, 0.0) | {name: 1.0})
+        loss_of(model_of(), Heads(*heads_of(batch)[:-1], hidden), batch, alone).backward()
+        np.testing.assert_array_equal((some(hidden.grad).numpy() != 0).any(-1), getattr(batch, name) != UNKNOWN)
 
 
 def test_pretraining_asks_for_the_next_event_only(batch: Batch) -> None:
