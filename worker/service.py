@@ -27,7 +27,7 @@ _CLOSING_S = 10.0
 
 
 #: How many new objects the garbage collector waits for: a look at so many takes a few milliseconds.
-_YOUNG_OBJECTS = 50_000
+_YOUNG_OBJECTS = 10_000
 #: glibc's names for: from how many bytes on a piece of memory is the system's own, and how many unused ones are kept.
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 _OWN_MAPPING_BYTES, _KEPT_BYTES = 32 << 20, 64 << 20

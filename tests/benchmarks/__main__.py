@@ -26,7 +26,7 @@ _VISITORS = 20_000
 #: Spread so that a visitor's sessions are apart (at 6,000 an hour), or run into each other and fill the window.
 _CALM, _CROWDED = 6_000.0, 40_000.0
 _CROWDED_VISITORS = 2_000
-_FAILOVER_EVENTS, _LATENCY_EVENTS = 60_000, 200_000
+_FAILOVER_EVENTS, _LATENCY_EVENTS = 60_000, 500_000
 #: So many that the audit's start, and its first clicks of every partition, which it folds twice, do not decide its rate.
 _AUDITED = 2_000_000
 

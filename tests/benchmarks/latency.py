@@ -33,9 +33,9 @@ SHARES = (0.25, 0.5, 0.75, 0.9)
 _WARM_UP_S = 3.0
 _TIMEOUT_S = 180.0
 _SATURATION_EVENTS = 200_000
-#: Before anything is counted there are so many events/s for so long: a broker that has just started compiles itself, which takes
-#: most of a minute, and until then twice as much of the machine.
-_WARM_UP_RATE, _BROKER_WARM_UP_S = 3_000.0, 60.0
+#: Before anything is counted half of what seems to be saturation is held for so long: a broker that has just started compiles
+#: itself, which takes most of a minute of full load, and until then twice as much of the machine.
+_BROKER_WARM_UP_S = 40.0
 #: While saturation is searched, no answer is late: the fallback would answer faster than the model.
 _NO_DEADLINE_MS = 60_000.0
 
@@ -55,7 +55,8 @@ def measure(stack: LocalStack, clicks: Sequence[Click], seconds: float, work: Pa
 
 
 async def _measure(stack: LocalStack, clicks: Sequence[Click], seconds: float, work: Path) -> dict[str, Any]:
-    await _at_rate(stack, clicks, 0.0, _WARM_UP_RATE, _BROKER_WARM_UP_S, work)
+    cold = await _saturation(stack, clicks, work)
+    await _at_rate(stack, clicks, 0.5, 0.5 * cold, _BROKER_WARM_UP_S, work)
     saturation = await _saturation(stack, clicks, work)
     rows = [await _at_rate(stack, clicks, share, saturation * share, seconds, work) for share in SHARES]
     return {"saturation_events_s": round(saturation), "deadline_ms": ScoringSettings().deadline_ms, "rates": rows}

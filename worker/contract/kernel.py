@@ -81,7 +81,7 @@ class Folded(NamedTuple):
 class Memory(NamedTuple):
     """What the kernel works on. `words`, `ints` and `floats` are the arena's rows, seen three ways.
 
-    `blocks` holds the homes of free blocks, small ones in row 0 and large ones in row 1; `free` how many there are of each,
+    `blocks` holds the homes of free blocks, small ones in column 0 and large ones in column 1; `free` how many there are of each,
     and then the first row of the arena that was never used.
     """
 
@@ -89,7 +89,7 @@ class Memory(NamedTuple):
     words: Words  # [R, ROW_WORDS]
     ints: npt.NDArray[np.int32]  # [R, ROW_HALVES]
     floats: Floats  # [R, ROW_HALVES]
-    blocks: Longs  # [2, N]
+    blocks: Longs  # [N, 2]
     free: Longs  # [3]
     newest_ms: Longs  # [1] event time
     cells: Records
@@ -221,7 +221,7 @@ def _holds(words: Words, home: int, length: int, event_hash: np.uint64) -> bool:
 
 @compiled()
 def has_block(memory: Memory, kind: int, rows: int) -> bool:
-    """Whether there is a free block of a kind (a row of `Memory.blocks`), or room for another of so many rows."""
+    """Whether there is a free block of a kind (a column of `Memory.blocks`), or room for another of so many rows."""
     spare: bool = memory.free[kind] > 0 or memory.free[2] + rows <= len(memory.words)
     return spare
 
@@ -232,7 +232,7 @@ def take(memory: Memory, kind: int, rows: int) -> int:
     home: int
     if memory.free[kind]:
         memory.free[kind] -= 1
-        home = memory.blocks[kind, memory.free[kind]]
+        home = memory.blocks[memory.free[kind], kind]
     else:
         home = memory.free[2]
         memory.free[2] += rows
@@ -242,7 +242,7 @@ def take(memory: Memory, kind: int, rows: int) -> int:
 @compiled()
 def let_go(memory: Memory, kind: int, home: int) -> None:
     """The block is free."""
-    memory.blocks[kind, memory.free[kind]] = home
+    memory.blocks[memory.free[kind], kind] = home
     memory.free[kind] += 1
 
 

@@ -17,6 +17,7 @@ from worker.contract.codec import MIN_EVENT_TIME_MS, encode
 from worker.contract.counters import WEIGHTS, Counters
 from worker.contract.events import EVENT_TYPES, ClickEvent
 from worker.contract.features import CODES, NUMBERS, ROW, TYPE_CODE, FeatureSpec, ModelInputs, padded_steps
+from worker.contract.growing import Growing
 from worker.contract.kernel import HEAD, LATE, NEW_SESSION, WHOLE
 from worker.contract.packed import (
     FIELDS,
@@ -91,9 +92,9 @@ class Slab:
         self._rules = kernel.Rules(
             policy.gap_ms, policy.grace_ms, policy.forget_ms, spec.window, small, 0.5, spec.half_life_s, weights
         )
-        self._heads = np.zeros(_FIRST_SLOTS, HEAD)
-        self._words = np.empty((max(_FIRST_ROWS, spec.window), kernel.ROW_WORDS), np.uint64)
-        self._blocks = np.empty((2, len(self._words) // small + 1), np.int64)
+        self._heads = Growing(HEAD, _FIRST_SLOTS)
+        self._words = Growing(np.uint64, max(_FIRST_ROWS, spec.window), kernel.ROW_WORDS)
+        self._blocks = Growing(np.int64, len(self._words) // small + 1, 2)
         self._free = np.zeros(3, np.int64)
         self._changed: list[npt.NDArray[np.int64]] = []  # slots since the last `take_changed`, some more than once
         self._unused: list[int] = []  # slots of visitors who were forgotten
@@ -211,7 +212,7 @@ class Slab:
         self._heads["unsaved"][slots] = 0
         ends = np.cumsum(len(mark) + HEAD_BYTES + (heads["length"] - first) * _ROW_BYTES)
         packed = np.empty(ends[-1] if len(ends) else 0, np.uint8)
-        kernel.pack(heads, first, self._words.view(np.uint8), np.frombuffer(mark, np.uint8), ends, HEAD_BYTES, packed)
+        kernel.pack(heads, first, self._words.array.view(np.uint8), np.frombuffer(mark, np.uint8), ends, HEAD_BYTES, packed)
         keys = self._keys
         return Changed([keys[slot] for slot in slots.tolist()], first, packed.tobytes(), np.diff(ends, prepend=0))
 
@@ -260,7 +261,7 @@ class Slab:
             self._keys.append(key)
         self._slots[key] = slot
         if slot == len(self._heads):
-            self._heads = np.concatenate([self._heads, np.zeros(slot, HEAD)])
+            self._heads.double()
         self._heads[slot]["opened"] = -1
         packed = self._packed.pop(key, None)
         if packed is not None:
@@ -331,20 +332,17 @@ class Slab:
         kernel.let_go(self._memory(), int(room != self._rules.small), home)
 
     def _grow_arena(self) -> None:
-        rows = 2 * len(self._words)
-        self._words = np.concatenate([self._words, np.empty_like(self._words)])
-        blocks = np.empty((2, rows // self._rules.small + 1), np.int64)
-        blocks[:, : self._blocks.shape[1]] = self._blocks
-        self._blocks = blocks
+        self._words.double()
+        self._blocks.double()
 
     def _memory(self) -> kernel.Memory:
-        words = self._words
+        words = self._words.array
         return kernel.Memory(
-            self._heads,
+            self._heads.array,
             words,
             words.view(np.int32),
             words.view(np.float32),
-            self._blocks,
+            self._blocks.array,
             self._free,
             self._newest_ms,
             *self.counters.memory,
