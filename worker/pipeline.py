@@ -17,6 +17,7 @@ from structlog import get_logger
 
 from worker import fetched, metrics, record_batch
 from worker.batch import FoldedBatch, ScoredBatch, fold_batch, score_records
+from worker.cold import ColdStore
 from worker.contract import slab
 from worker.contract.features import FeatureSpec, ModelInputs
 from worker.delivery import Delivery
@@ -94,6 +95,9 @@ class Pipeline:
         self._scorer = SharedScorer(scorer.score, _SCORED_AT_ONCE, _SCORING_AT_ONCE)
         self._lanes: dict[TopicPartition, Lane[FoldedBatch, ScoredBatch]] = {}
         self._owners: dict[TopicPartition, Owner] = {}
+        self._states: dict[TopicPartition, PartitionState] = {}
+        most_hot = settings.state.hot_sessions
+        self._store = None if most_hot is None else ColdStore(settings.state.dir, most_hot)
         self.joined = False  # whether the group has given us an assignment, be it an empty one
 
     async def assigned(self, partitions: set[TopicPartition]) -> None:
@@ -105,12 +109,14 @@ class Pipeline:
             # Own first: what an earlier owner still has under way must not land behind what is read here.
             for tp in sorted(new):
                 self._owners[tp] = await self._delivery.own(tp.partition)
-            states = await restore(self._source, self._settings, [tp.partition for tp in new], self._spec) if new else {}
+            numbers = [tp.partition for tp in new]
+            states = await restore(self._source, self._settings, numbers, self._spec, self._store) if new else {}
         except Exception as error:
             # Faust would log an exception of a rebalance callback and go on without state.
             self._fail(error)
             return
         for tp in new:
+            self._states[tp] = states[tp.partition]
             self._lanes[tp] = self._lane(tp, states[tp.partition])
         self.joined = True
         metrics.rebalance.observe(time.monotonic() - started)
@@ -158,6 +164,8 @@ class Pipeline:
         while self._owners:  # of partitions that could not be restored
             self._delivery.disown(self._owners.popitem()[1])
         await self._scorer.close()
+        if self._store is not None:
+            self._store.close()
 
     def _lane(self, tp: TopicPartition, state: PartitionState) -> Lane[FoldedBatch, ScoredBatch]:
         steps = _Steps(
@@ -181,6 +189,7 @@ class Pipeline:
         # A worker that ends while its group rebalances drains twice at once.
         if (lane := self._lanes.pop(tp, None)) is not None:
             await lane.close()
+            self._states.pop(tp).close()
             self._delivery.disown(self._owners.pop(tp))
 
 

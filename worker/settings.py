@@ -91,9 +91,10 @@ class ModelSettings(_Group):
 
 
 class StateSettings(_Group):
-    """Where the worker keeps files of its own."""
+    """Where the worker keeps files of its own, and how many sessions of a partition stay in memory: others go there, or none."""
 
     dir: Path = Path(".inkling")
+    hot_sessions: int | None = Field(None, ge=1)
 
 
 class WorkerSettings(_Group):

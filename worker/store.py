@@ -31,6 +31,7 @@ import msgspec
 from aiokafka.errors import KafkaTimeoutError
 
 from worker import metrics
+from worker.cold import ColdStore
 from worker.contract.features import FeatureSpec
 from worker.contract.session import SessionPolicy
 from worker.contract.slab import Slab
@@ -66,12 +67,16 @@ _positions = msgspec.msgpack.Decoder(Position)
 
 
 class PartitionState:
-    """The fold of one partition, and up to where it goes. What lies below `next_offset` has its score."""
+    """The fold of one partition, and up to where it goes. What lies below `next_offset` has its score.
 
-    def __init__(self, spec: FeatureSpec, policy: SessionPolicy) -> None:
-        self.fold = Slab(spec, policy)
-        self.next_offset = 0
+    With a `store`, sessions beyond what is to stay in memory are there.
+    """
+
+    def __init__(self, spec: FeatureSpec, policy: SessionPolicy, store: ColdStore | None = None) -> None:
         self._rows_kept: dict[bytes, int] = {}  # visitor -> the rows that have records of their own, as bits
+        self._cold = None if store is None else store.sessions(self._rows_kept)
+        self.fold = Slab(spec, policy, self._cold, None if store is None else store.most_hot)
+        self.next_offset = 0
         #: What follows the visitor in the key of the rows from a row on.
         self._row_keys = [_SEPARATOR + row.to_bytes(2, "big") for row in range(spec.window)]
         self._loose: set[bytes] = set()  # visitors of whom rows were read that follow on nothing
@@ -92,6 +97,7 @@ class PartitionState:
                 visitor = keys[at]
                 kept[visitor] = kept.get(visitor, 0) | 1 << row
                 keys[at] = visitor + ends[row]
+        self.fold.cool()
         shared: list[Change] = []
         if (taken := self.fold.counters.take_changed()) is not None:
             number, cells = taken
@@ -122,6 +128,11 @@ class PartitionState:
                 "damaged. Restore the topic, or empty it and reset the group's offsets to the earliest to fold the log anew"
             )
 
+    def close(self) -> None:
+        """Let go of what is on disk. The state is of no use after it."""
+        if self._cold is not None:
+            self._cold.close()
+
     def _restore_shared(self, key: bytes, value: bytes) -> None:
         if key == _POSITION_KEY:
             position = _positions.decode(_body(value, _POSITION_FORMAT))
@@ -143,6 +154,7 @@ class PartitionState:
         if value is None:
             if not rows_only:
                 self.fold.forget(visitor)
+                self._rows_kept.pop(visitor, None)  # those of its rows came before
                 self._loose.discard(visitor)
         elif not self.fold.extend(visitor, _body(value, _SESSION_FORMAT)):  # a whole one of this format is no matter of this
             self._loose.add(visitor)
@@ -211,13 +223,15 @@ class KafkaSource:
         return await committed_offsets(settings.kafka, settings.worker.group, settings.topics.clicks)
 
 
-async def restore(source: Source, settings: Settings, partitions: Iterable[int], spec: FeatureSpec) -> dict[int, PartitionState]:
-    """Read the partitions' state back from the changelog.
+async def restore(
+    source: Source, settings: Settings, partitions: Iterable[int], spec: FeatureSpec, store: ColdStore | None = None
+) -> dict[int, PartitionState]:
+    """Read the partitions' state back from the changelog, with a `store` onto its disk.
 
     Raises StateError when it is damaged, or lies behind what the group has committed: sessions would silently be lost.
     """
     started = time.monotonic()
-    states = {partition: PartitionState(spec, settings.session.policy) for partition in partitions}
+    states = {partition: PartitionState(spec, settings.session.policy, store) for partition in partitions}
     # Asked before reading: if the partition has moved on to another owner meanwhile, that one's commits run ahead of us.
     committed = await source.committed()
     async for records in source.records(list(states)):

@@ -1,9 +1,13 @@
 """What an event costs the worker's own code, whatever the number of sessions that it keeps."""
 
+import contextlib
 import gc
+import multiprocessing
 import random
 import resource
+import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ from aiokafka import ConsumerRecord
 
 from tests.logs import fold_events
 from worker.batch import fold_batch, score_records
+from worker.cold import ColdStore
 from worker.contract.codec import encode
 from worker.contract.events import ClickEvent
 from worker.contract.features import FeatureSpec
@@ -20,6 +25,8 @@ from worker.settings import Settings
 from worker.store import PartitionState
 
 FEW, MANY = 10_000, 1_000_000
+#: Of the many so many in memory where the others are on disk.
+_HOT = 100_000
 _EVENTS_A_SESSION = 5
 _MEASURED = 200_000
 _BATCH = 1000
@@ -28,20 +35,41 @@ _STEP_MS = 20_000  # shorter than a session's gap, so that sessions stay alive
 
 
 def measure() -> dict[str, Any]:
-    """Decode, fold, encode, constant score, score records and state, without Kafka: microseconds of CPU an event."""
-    few, _ = _cost(FEW)
-    many, bytes_a_session = _cost(MANY)
+    """Decode, fold, encode, constant score, score records and state, without Kafka: microseconds of CPU an event.
+
+    Visitors come by chance, the worst that sessions on disk can meet: nine of ten have to be read from there.
+    """
+    few, _ = _alone(FEW)
+    many, bytes_a_session = _alone(MANY)
+    on_disk, bytes_with_disk = _alone(MANY, _HOT)
     return {
         f"{FEW:,} sessions: us/event": round(few, 2),
         f"{MANY:,} sessions: us/event": round(many, 2),
         "ratio": round(many / few, 2),
         "memory_bytes_a_session": round(bytes_a_session),
+        f"{_HOT:,} of them in memory: us/event": round(on_disk, 2),
+        f"{_HOT:,} of them in memory: memory_bytes_a_session": round(bytes_with_disk),
     }
 
 
-def _cost(sessions: int) -> tuple[float, float]:
+def _alone(sessions: int, most_hot: int | None = None) -> tuple[float, float]:
+    """In a process of its own: memory that one part gave back would not be counted in the next."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(_cost, sessions, most_hot).result()
+
+
+def _cost(sessions: int, most_hot: int | None) -> tuple[float, float]:
+    with tempfile.TemporaryDirectory(prefix="inkling-bench-") as directory, contextlib.ExitStack() as closing:
+        store = None
+        if most_hot is not None:
+            store = ColdStore(Path(directory), most_hot)
+            closing.callback(store.close)
+        return _cost_with(store, sessions)
+
+
+def _cost_with(store: ColdStore | None, sessions: int) -> tuple[float, float]:
     settings, scorer = Settings(), ConstantScorer(0.25)
-    state = PartitionState(FeatureSpec(), settings.session.policy)
+    state = PartitionState(FeatureSpec(), settings.session.policy, store)
     before = _resident_bytes()
     for start in range(0, sessions, _BATCH):
         events = [_event(visitor, number) for visitor in range(start, start + _BATCH) for number in range(_EVENTS_A_SESSION)]

@@ -8,8 +8,10 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from tests.corpus import bad_records, odd_records
 from tests.support.constant_worker import SPEC, run_constant_worker
@@ -18,7 +20,7 @@ from worker.contract.codec import decode
 from worker.contract.events import InvalidRecord, revision_of
 from worker.contract.fold import Fold
 from worker.errors import StateError
-from worker.settings import Settings
+from worker.settings import Settings, StateSettings
 from worker.store import KafkaSource, restore
 
 #: Larger records never reach a topic with Kafka's default limit.
@@ -101,6 +103,21 @@ async def test_a_restarted_worker_goes_on_where_it_stopped(settings: Settings) -
     async with _running(settings):
         await wait_committed(settings, len(records))
     assert len(await read_scores(settings)) == len(records)
+    await _assert_exact(settings, len(records))
+
+
+async def test_few_sessions_in_memory_change_nothing(settings: Settings, tmp_path: Path) -> None:
+    """The others are on disk and come back from there; the state that a second worker reads back goes there, too."""
+    few = settings.model_copy(update={"state": StateSettings(dir=tmp_path, hot_sessions=3)})
+    records, reads = shop_records(300), REGISTRY.get_sample_value("inkling_cold_reads_total")
+    sent = 0
+    for part in (records[::2], records[1::2]):  # what is late by then is dropped, or repairs what is on disk
+        sent += await send(few, part)
+        async with _running(few):
+            await wait_committed(few, sent)
+            assert len(list(tmp_path.iterdir())) == 1
+        assert list(tmp_path.iterdir()) == []
+    assert (REGISTRY.get_sample_value("inkling_cold_reads_total") or 0) > (reads or 0)
     await _assert_exact(settings, len(records))
 
 

@@ -1,10 +1,9 @@
 """Sessions and counters of one partition in columns: what `Fold` says, a batch at a time.
 
-A visitor who came by since the start has a slot here, with its rows in one arena; whoever was read back and has not come yet
-stays packed until then. Late events are folded by `Session.append` itself.
+A visitor who came by has a slot here, with its rows in one arena; whoever was read back and has not come yet, or has not come for
+long where slots are few, is cold: packed, until then. Late events are folded by `Session.append` itself.
 """
 
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from worker.contract import kernel
 from worker.contract.clicks import Clicks, read, texts_of
 from worker.contract.codec import MIN_EVENT_TIME_MS, encode
+from worker.contract.cold import Cold, InMemory
 from worker.contract.counters import WEIGHTS, Counters
 from worker.contract.events import EVENT_TYPES, ClickEvent
 from worker.contract.features import CODES, NUMBERS, ROW, TYPE_CODE, FeatureSpec, ModelInputs, padded_steps
@@ -43,6 +43,8 @@ _WHOLE_ROWS = 4
 _UNKNOWN = 255
 _NO_SLOTS = np.empty(0, np.int64)
 _OUTCOMES = tuple(Outcome)
+#: Of how many sessions in memory the oldest one becomes cold: all would have to be looked at for the oldest of all.
+_LOOKED_AT = 8
 #: How often a visitor's time until forgotten is looked for any that are due.
 _LOOKS = 64
 
@@ -76,15 +78,20 @@ class Changed(NamedTuple):
 
 
 class Slab:
-    """The fold of one partition. The same events in the same order give the same sessions as `Fold`, byte for byte."""
+    """The fold of one partition. The same events in the same order give the same sessions as `Fold`, byte for byte.
 
-    def __init__(self, spec: FeatureSpec, policy: SessionPolicy) -> None:
+    `cool` leaves up to `most_hot` sessions in memory, and puts others where the `cold` ones are.
+    """
+
+    def __init__(self, spec: FeatureSpec, policy: SessionPolicy, cold: Cold | None = None, most_hot: int | None = None) -> None:
         self.spec = spec
         self.policy = policy
         self.counters = Counters(spec)
         self._slots: dict[bytes, int] = {}  # by key
         self._keys: list[bytes] = []  # by slot
-        self._packed: dict[bytes, bytes] = {}  # by key
+        self._cold: Cold = InMemory() if cold is None else cold
+        self._most_hot = most_hot
+        self._hand = 0  # the slot where `cool` goes on
         small = min(_SMALL_ROWS, spec.window)
         weights = np.zeros((len(EVENT_TYPES) + 1, 3))
         for name, code in TYPE_CODE.items():
@@ -102,7 +109,7 @@ class Slab:
         self._expired_ms = 0  # newest event time when `expire` last looked
 
     def __len__(self) -> int:
-        return len(self._slots) + len(self._packed)
+        return len(self._slots) + len(self._cold)
 
     def fold(self, clicks: Clicks, offsets: Sequence[int] | Longs, encode: bool = True) -> Step:
         """Fold events in. `offsets` is where they stand in the partition's log; `encode` asks for the model's inputs."""
@@ -169,7 +176,7 @@ class Slab:
         for key, slot in self._slots.items():
             if self._heads[slot]["seen_ms"] > self._forgotten_ms:
                 yield self._read(visitor_of(key), slot)
-        for key, packed in self._packed.items():
+        for key, packed in self._cold.items():
             if seen_ms_of(packed) > self._forgotten_ms:
                 yield unpack(visitor_of(key), packed)
 
@@ -186,21 +193,30 @@ class Slab:
         if self.newest_ms < self._expired_ms + self.policy.forget_ms // _LOOKS:
             return []
         heads = self._heads[: len(self._keys)]
-        slots = np.flatnonzero((heads["seen_ms"] <= self._forgotten_ms) & (heads["position"] > 0))[:most].tolist()
-        gone = [self._keys[slot] for slot in slots]
-        for slot, key in zip(slots, gone, strict=True):
-            del self._slots[key]
-            self._release(int(self._heads[slot]["home"]), int(self._heads[slot]["room"]))
-            self._heads[slot] = np.zeros((), HEAD)
+        slots = np.flatnonzero((heads["seen_ms"] <= self._forgotten_ms) & (heads["position"] > 0))[:most]
+        gone = self._vacate(slots)
         self._changed = [changed[~np.isin(changed, slots)] for changed in self._changed]
-        self._unused += slots
-        packed = (key for key, packed in self._packed.items() if seen_ms_of(packed) <= self._forgotten_ms)
-        for key in list(itertools.islice(packed, most)):
-            del self._packed[key]
-            gone.append(key)
+        gone += self._cold.take_seen(self._forgotten_ms, most)
         if len(gone) < most:
             self._expired_ms = self.newest_ms
         return gone
+
+    def cool(self) -> None:
+        """Let the sessions of visitors who have not come for long become cold, until no more than `most_hot` are in memory.
+
+        To be called when all changes were taken. Of some slots in turn those go that changed longest ago.
+        """
+        surplus = 0 if self._most_hot is None else len(self._slots) - self._most_hot
+        if surplus <= 0:
+            return
+        looked_at = min(_LOOKED_AT * surplus, len(self._keys))
+        slots = (self._hand + np.arange(looked_at)) % len(self._keys)
+        self._hand = (self._hand + looked_at) % len(self._keys)
+        slots = slots[self._heads["position"][slots] > 0]
+        slots = slots[np.argsort(self._heads["seen_ms"][slots], kind="stable")[:surplus]]
+        packed, sizes = self._pack(self._heads[slots], np.zeros(len(slots), np.int64))
+        keys, starts = self._vacate(slots), (np.cumsum(sizes) - sizes).tolist()
+        self._cold.add((key, packed[at : at + size]) for key, at, size in zip(keys, starts, sizes.tolist(), strict=True))
 
     def take_changed(self, mark: bytes = b"") -> Changed:
         """Sessions that changed since the last call, each behind the mark."""
@@ -210,11 +226,26 @@ class Slab:
         whole = (heads["unsaved"] == WHOLE) | (heads["length"] <= _WHOLE_ROWS)
         first = np.where(whole, 0, heads["length"] - heads["unsaved"])
         self._heads["unsaved"][slots] = 0
+        packed, sizes = self._pack(heads, first, mark)
+        keys = self._keys
+        return Changed([keys[slot] for slot in slots.tolist()], first, packed, sizes)
+
+    def _pack(self, heads: npt.NDArray[np.void], first: Longs, mark: bytes = b"") -> tuple[bytes, Longs]:
+        """The sessions with their rows from `first` on, packed one behind the other, and how many bytes each has."""
         ends = np.cumsum(len(mark) + HEAD_BYTES + (heads["length"] - first) * _ROW_BYTES)
         packed = np.empty(ends[-1] if len(ends) else 0, np.uint8)
         kernel.pack(heads, first, self._words.array.view(np.uint8), np.frombuffer(mark, np.uint8), ends, HEAD_BYTES, packed)
-        keys = self._keys
-        return Changed([keys[slot] for slot in slots.tolist()], first, packed.tobytes(), np.diff(ends, prepend=0))
+        return packed.tobytes(), np.diff(ends, prepend=0)
+
+    def _vacate(self, slots: Longs) -> list[bytes]:
+        """Free the slots; returns the keys of whose they were."""
+        keys = [self._keys[slot] for slot in slots.tolist()]
+        for slot, key in zip(slots.tolist(), keys, strict=True):
+            del self._slots[key]
+            self._release(int(self._heads[slot]["home"]), int(self._heads[slot]["room"]))
+            self._heads[slot] = np.zeros((), HEAD)
+        self._unused += slots.tolist()
+        return keys
 
     def drop_changed(self) -> None:
         """Nobody asks which sessions changed so far."""
@@ -224,23 +255,23 @@ class Slab:
         """A whole session as `take_changed` packs it. Raises ValueError if it cannot be one."""
         if len(packed) < HEAD_BYTES or (len(packed) - HEAD_BYTES) % _ROW_BYTES:
             raise ValueError(f"{len(packed)} bytes are no packed session")
-        self._packed[key] = packed
+        self._cold[key] = packed
 
     def extend(self, key: bytes, packed: bytes) -> bool:
         """New rows as `take_changed` packs them; False if they do not follow on what is here."""
-        before = self._packed.get(key)
+        before = self._cold.get(key)
         added = (len(packed) - HEAD_BYTES) // _ROW_BYTES
         if before is None:
             return False
         session, position = session_and_position(packed)
         if (session, position - added) != session_and_position(before):
             return False
-        self._packed[key] = packed[:HEAD_BYTES] + before[HEAD_BYTES:] + packed[HEAD_BYTES:]
+        self._cold[key] = packed[:HEAD_BYTES] + before[HEAD_BYTES:] + packed[HEAD_BYTES:]
         return True
 
     def forget(self, key: bytes) -> None:
         """A session that was put is gone."""
-        self._packed.pop(key, None)
+        self._cold.pop(key, None)
 
     def _slots_of(self, keys: list[bytes]) -> Longs:
         slots = list(map(self._slots.get, keys))
@@ -263,7 +294,7 @@ class Slab:
         if slot == len(self._heads):
             self._heads.double()
         self._heads[slot]["opened"] = -1
-        packed = self._packed.pop(key, None)
+        packed = self._cold.pop(key, None)
         if packed is not None:
             self._write(slot, unpack(visitor_of(key), packed), seen_ms_of(packed))
             self._heads[slot]["unsaved"] = 0

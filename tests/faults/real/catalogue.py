@@ -18,6 +18,7 @@ class Scenario(NamedTuple):
     with_model: bool = False
     shares: Shares = Shares()
     delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
+    hot_sessions: int | None = None
     clicks_config: dict[str, str] = {}  # noqa: RUF012  # a field, and never changed
 
 
@@ -31,6 +32,7 @@ SCENARIOS: dict[str, Scenario] = {
         *(Scenario(f"kill-at-{failpoint}", kills.kill_at(failpoint)) for failpoint in FAILPOINTS),
         Scenario("kill-at-random", kills.kill_at_random),
         Scenario("exactly-once-killed", kills.kill_anywhere, delivery="exactly_once"),
+        Scenario("killed-with-sessions-on-disk", kills.with_sessions_on_disk, hot_sessions=3),
         Scenario("end-twice", kills.end_twice, session_timeout_s=10.0),
         Scenario("zombie", group.zombie),
         Scenario("pause", group.pause, session_timeout_s=10.0),

@@ -29,6 +29,14 @@ async def kill_anywhere(stage: Stage) -> str:
     return told
 
 
+async def with_sessions_on_disk(stage: Stage) -> str:
+    """The same, with few sessions in memory. What a killed worker left on disk is removed by the next."""
+    told = await _kill(stage, [stage.dice.choice(FAILPOINTS) for _ in range(stage.rounds)])
+    if left := list(stage.settings.state.dir.iterdir()):
+        stage.findings.append(f"on disk there is still {', '.join(map(str, left))}")
+    return told
+
+
 async def _kill(stage: Stage, failpoints: list[str]) -> str:
     injected = []
     async with stage.flowing(for_s=len(failpoints) * 8.0):

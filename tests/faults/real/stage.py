@@ -22,6 +22,7 @@ from worker.settings import (
     ModelSettings,
     ScoringSettings,
     Settings,
+    StateSettings,
     TopicSettings,
     TritonSettings,
     WorkerSettings,
@@ -53,6 +54,8 @@ class Setup(Protocol):
     def shares(self) -> Shares: ...
     @property
     def delivery(self) -> Literal["at_least_once", "exactly_once"]: ...
+    @property
+    def hot_sessions(self) -> int | None: ...
 
 
 class Stage:
@@ -69,7 +72,7 @@ class Stage:
         self.work = work / setup.name
         self.work.mkdir(parents=True, exist_ok=True)
         self.workers: list[WorkerProcess] = []
-        self.settings = _settings(stack, f"{setup.name}-{seed}-{secrets.token_hex(2)}", setup)
+        self.settings = _settings(stack, f"{setup.name}-{seed}-{secrets.token_hex(2)}", setup, self.work)
         now_ms = time.time_ns() // 1_000_000
         self.traffic = Traffic(self.dice.randrange(2**32), events, self.topics.partitions, now_ms, setup.shares)
         self.copies_allowed = True
@@ -216,7 +219,7 @@ class Stage:
         self.sent += len(records)
 
 
-def _settings(stack: LocalStack, name: str, setup: Setup) -> Settings:
+def _settings(stack: LocalStack, name: str, setup: Setup, work: Path) -> Settings:
     addresses = stack.addresses
     return Settings(
         kafka=KafkaSettings(bootstrap_servers=addresses.kafka),
@@ -224,6 +227,7 @@ def _settings(stack: LocalStack, name: str, setup: Setup) -> Settings:
             clicks=f"clicks-{name}", scores=f"scores-{name}", dead=f"dead-{name}", outcomes=f"outcomes-{name}",
             changelog=f"changelog-{name}", control=f"control-{name}",
         ),
+        state=StateSettings(dir=work / "state", hot_sessions=setup.hot_sessions),
         triton=TritonSettings(url=addresses.triton_grpc or TritonSettings().url),
         model=ModelSettings(repository=Path(addresses.model_repository)),
         scoring=ScoringSettings(deadline_ms=5000),

@@ -1,6 +1,6 @@
 """The columns against the definition: whatever the log, a slab says and holds what a fold does, byte for byte."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -16,13 +16,14 @@ from worker.contract.session import Outcome, SessionPolicy
 from worker.contract.slab import Slab
 
 
-def by_batches(slab: Slab, log: list[ClickEvent], ends: set[int]) -> None:
+def by_batches(slab: Slab, log: list[ClickEvent], ends: set[int], after_each: Callable[[], None] = lambda: None) -> None:
     """Fold the log in batches that end at `ends`, holding each to what the scalar fold says of it."""
     fold = Fold(slab.spec, slab.policy)
     start = 0
     for end in sorted(end for end in {*ends, len(log)} if end <= len(log)):
         events, offsets = log[start:end], range(start, end)
         step = fold_events(slab, events, offsets)
+        after_each()
         expected = [fold.apply(event, offset) for event, offset in zip(events, offsets, strict=True)]
         start = end
         assert [tuple(Outcome)[code] for code in step.outcome] == [outcome for _, outcome, _ in expected]
@@ -57,6 +58,22 @@ def test_equals_the_fold(log: list[ClickEvent], ends: set[int]) -> None:
 def test_equals_the_fold_on_copies(log: list[ClickEvent], copies: list[int], ends: set[int]) -> None:
     """Events that come again later change nothing."""
     by_batches(Slab(SPEC, FORGETFUL), log + [log[number] for number in copies if number < len(log)], ends)
+
+
+@settings(max_examples=150)
+@given(logs(max_size=60), st.sets(st.integers(0, 60)), st.integers(1, 3))
+def test_equals_the_fold_with_few_in_memory(log: list[ClickEvent], ends: set[int], most_hot: int) -> None:
+    """Sessions become cold after each batch, and come back as they were."""
+    slab, most = Slab(SPEC, FORGETFUL, most_hot=most_hot), 0
+
+    def cooled() -> None:
+        nonlocal most
+        slab.drop_changed()
+        slab.cool()
+        most = max(most, len(slab._slots))
+
+    by_batches(slab, log, ends, cooled)
+    assert most <= most_hot
 
 
 @settings(max_examples=30, deadline=None)
