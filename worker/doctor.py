@@ -11,14 +11,13 @@ from typing import Annotated, Literal, NamedTuple
 
 import typer
 from aiokafka import AIOKafkaConsumer
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.markup import escape
 
 from worker.control import read_pointer
 from worker.errors import InklingError
-from worker.kafka import connection
+from worker.kafka import admin_client
 from worker.scoring.triton import TritonScorer
 from worker.settings import Settings
 from worker.settings_report import setting_lines
@@ -77,14 +76,11 @@ async def examine(settings: Settings) -> list[Finding]:
 async def check_kafka(settings: Settings) -> Finding:
     """Whether a broker answers a metadata request."""
     address = settings.kafka.bootstrap_servers
-    admin = AIOKafkaAdminClient(**connection(settings.kafka), request_timeout_ms=int(_TIMEOUT_S * 1000))
     try:
-        await admin.start()
-        brokers = len((await admin.describe_cluster())["brokers"])
+        async with admin_client(settings.kafka, _TIMEOUT_S) as admin:
+            brokers = len((await admin.describe_cluster())["brokers"])
     except (KafkaError, OSError, TimeoutError, ValueError) as error:
         return Finding("kafka", "fail", f"{address} does not answer ({_reason(error)})", _WHERE_IS_KAFKA)
-    finally:
-        await admin.close()
     return Finding("kafka", "ok", f"{address} answers, {brokers} broker{'s' if brokers > 1 else ''}")
 
 
@@ -92,15 +88,12 @@ async def check_topics(settings: Settings) -> Finding:
     """Whether every topic is there, and those read side by side have as many partitions as each other."""
     names = settings.topics
     together = (names.clicks, names.scores, names.dead, names.outcomes, names.changelog)
-    admin = AIOKafkaAdminClient(**connection(settings.kafka), request_timeout_ms=int(_TIMEOUT_S * 1000))
     try:
-        await admin.start()
-        # All of them: where the broker is set so, asking for a topic by its name would make it.
-        partitions = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
+        async with admin_client(settings.kafka, _TIMEOUT_S) as admin:
+            # All of them: where the broker is set so, asking for a topic by its name would make it.
+            partitions = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
     except (KafkaError, OSError, TimeoutError) as error:
         return Finding("topics", "fail", f"cannot be listed ({_reason(error)})", "allow this user to describe topics")
-    finally:
-        await admin.close()
     missing = [name for name in (*together, names.control) if name not in partitions]
     if missing:
         mend = "make them (`inkling stack up` does on the local Kafka), or set INKLING_TOPICS__*"

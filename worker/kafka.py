@@ -1,11 +1,12 @@
 """The one place that turns settings into aiokafka arguments, and what aiokafka reads into our errors."""
 
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import CorruptRecordException
 from aiokafka.helpers import create_ssl_context
 
@@ -29,6 +30,17 @@ def connection(kafka: KafkaSettings) -> dict[str, Any]:
         arguments["sasl_plain_username"] = kafka.sasl_username
         arguments["sasl_plain_password"] = _secret(kafka.sasl_password_file, "SASL_PASSWORD_FILE")
     return arguments
+
+
+@asynccontextmanager
+async def admin_client(kafka: KafkaSettings, timeout_s: float = 40.0) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A client for topics and groups. Raises KafkaError when no broker answers; `timeout_s` is for each request."""
+    admin = AIOKafkaAdminClient(**connection(kafka), request_timeout_ms=int(timeout_s * 1000))
+    try:
+        await admin.start()
+        yield admin
+    finally:
+        await admin.close()
 
 
 @contextmanager

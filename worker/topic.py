@@ -5,12 +5,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError, UnknownTopicOrPartitionError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from worker.fetched import Fetched, fetch_columns
-from worker.kafka import connection, undamaged
+from worker.kafka import admin_client, connection, undamaged
 from worker.settings import KafkaSettings
 
 _POLL_MS = 500
@@ -90,21 +89,13 @@ async def _up_to_end(consumer: AIOKafkaConsumer, at_once: int) -> AsyncIterator[
 )
 async def committed_offsets(kafka: KafkaSettings, group: str, topic: str) -> dict[int, int]:
     """What the group has committed of the topic, by partition; partitions without a commit are left out. Raises KafkaError."""
-    admin = AIOKafkaAdminClient(**connection(kafka))
-    await admin.start()
-    try:
+    async with admin_client(kafka) as admin:
         offsets = await admin.list_consumer_group_offsets(group)
-    finally:
-        await admin.close()
     return {tp.partition: known.offset for tp, known in offsets.items() if tp.topic == topic and known.offset >= 0}
 
 
 async def partition_counts(kafka: KafkaSettings, topics: Collection[str]) -> dict[str, int]:
     """How many partitions the topics have; those that there are not are left out. Raises KafkaError."""
-    admin = AIOKafkaAdminClient(**connection(kafka))
-    await admin.start()
-    try:
+    async with admin_client(kafka) as admin:
         found = await admin.describe_topics(list(topics))
-    finally:
-        await admin.close()
     return {topic["topic"]: len(topic["partitions"]) for topic in found if topic["partitions"]}

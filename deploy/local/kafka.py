@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from string import Template
 
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from deploy.local.errors import StackError
@@ -17,6 +16,8 @@ from deploy.local.jars import ensure_jars
 from deploy.local.java import find_java
 from deploy.local.ports import HOST, is_free
 from deploy.local.process import Child
+from worker.kafka import admin_client
+from worker.settings import KafkaSettings
 
 _FILES = Path(__file__).parents[1] / "kafka"
 _START_TIMEOUT_S = 60
@@ -94,11 +95,8 @@ class KafkaBroker:
 
 async def _has_brokers(address: str) -> bool:
     """Whether Kafka answers a metadata request and counts its broker as alive."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=2000)
     try:
-        await admin.start()
-        return bool((await admin.describe_cluster())["brokers"])
+        async with admin_client(KafkaSettings(bootstrap_servers=address), timeout_s=2.0) as admin:
+            return bool((await admin.describe_cluster())["brokers"])
     except (KafkaError, OSError, TimeoutError):
         return False
-    finally:
-        await admin.close()

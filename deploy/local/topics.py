@@ -8,7 +8,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from deploy.local.errors import StackError
-from worker.settings import TopicSettings
+from worker.kafka import admin_client
+from worker.settings import KafkaSettings, TopicSettings
 
 _CHANGELOG_MAX_BYTES = 24 * 1024 * 1024  # a batch of dirty sessions is one request
 
@@ -47,9 +48,7 @@ def create_topics(address: str, specs: Iterable[TopicSpec]) -> None:
 
 
 async def _create(address: str, specs: Sequence[TopicSpec]) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=address)
-    await admin.start()
-    try:
+    async with admin_client(KafkaSettings(bootstrap_servers=address)) as admin:
         answer = await admin.create_topics(
             [NewTopic(spec.name, spec.partitions, 1, topic_configs=dict(spec.config)) for spec in specs]
         )
@@ -60,8 +59,6 @@ async def _create(address: str, specs: Sequence[TopicSpec]) -> None:
                     f"Kafka refuses to make the topic {name}: {message[0] if message and message[0] else error.__name__}"
                 )
         await asyncio.wait_for(_until_led(admin, specs), timeout=30)
-    finally:
-        await admin.close()
 
 
 async def _until_led(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:

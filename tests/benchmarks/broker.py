@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.local.topics import TopicSpec, create_topics, standard_topics
+from worker.kafka import admin_client
 from worker.settings import KafkaSettings, Settings, TopicSettings
 from worker.topic import committed_offsets, records_to_end, whole_topic
 
@@ -37,12 +37,8 @@ def drop_topics(bootstrap: str, names: Iterable[str]) -> None:
 
 
 async def _drop(bootstrap: str, names: list[str]) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
+    async with admin_client(KafkaSettings(bootstrap_servers=bootstrap)) as admin:
         await admin.delete_topics(names)
-    finally:
-        await admin.close()
 
 
 async def ends(bootstrap: str, topic: str) -> dict[TopicPartition, int]:

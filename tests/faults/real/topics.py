@@ -2,10 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin import NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from deploy.local.topics import standard_topics
@@ -14,7 +13,7 @@ from tests.support.reference import commit
 from tests.support.topics import delete_records, read
 from worker.contract.codec import decode
 from worker.contract.events import InvalidRecord
-from worker.kafka import connection
+from worker.kafka import admin_client
 
 #: How long a worker gets to do what it must not do.
 _WATCH_S = 10.0
@@ -32,7 +31,7 @@ async def dead_letters_refused(stage: Stage) -> str:
 
 async def dead_letters_gone(stage: Stage) -> str:
     """There is no dead-letter topic: the same."""
-    async with _admin(stage) as admin:
+    async with admin_client(stage.settings.kafka) as admin:
         await admin.delete_topics([stage.topics.dead])
     await _held(stage)
     await _make_again(stage, stage.topics.dead)
@@ -62,7 +61,7 @@ async def offsets_set_back(stage: Stage) -> str:
 async def changelog_emptied(stage: Stage) -> str:
     """The changelog is empty and offsets are committed: the worker refuses, and says what to do. Done, all is scored anew."""
     await _half_done(stage)
-    async with _admin(stage) as admin:
+    async with admin_client(stage.settings.kafka) as admin:
         await admin.delete_topics([stage.topics.changelog])
     await _make_again(stage, stage.topics.changelog)
     await _refused(stage, "emptied or truncated")
@@ -76,12 +75,12 @@ async def changelog_truncated(stage: Stage) -> str:
     await _half_done(stage)
     changelog, partitions = stage.topics.changelog, range(stage.topics.partitions)
     await _configure(stage, changelog, {"cleanup.policy": "compact,delete"})
-    async with _admin(stage) as admin:
+    async with admin_client(stage.settings.kafka) as admin:
         ends = await _ends(stage, changelog)
         await delete_records(admin, {TopicPartition(changelog, partition): ends[partition] - 5 for partition in partitions})
     await _configure(stage, changelog, {"cleanup.policy": "compact"})
     await _refused(stage, "emptied or truncated")
-    async with _admin(stage) as admin:
+    async with admin_client(stage.settings.kafka) as admin:
         await admin.delete_topics([changelog])
     await _make_again(stage, changelog)
     await commit(stage.settings, dict.fromkeys(await stage.committed(), 0))
@@ -94,7 +93,7 @@ async def partitions_added(stage: Stage) -> str:
     await stage.send(stage.events // 2)
     worker = stage.worker(delay_ms=0.0)
     await stage.until_committed(stage.sent)
-    async with _admin(stage) as admin:
+    async with admin_client(stage.settings.kafka) as admin:
         await admin.create_partitions({stage.topics.clicks: NewPartitions(stage.topics.partitions + 2)})
     with contextlib.suppress(TimeoutError):
         await worker.ended(_REFUSE_S)
@@ -149,7 +148,7 @@ async def _make_again(stage: Stage, topic: str) -> None:
     spec = next(spec for spec in standard_topics(stage.topics) if spec.name == topic)
 
     async def made() -> bool:
-        async with _admin(stage) as admin:
+        async with admin_client(stage.settings.kafka) as admin:
             await admin.create_topics([NewTopic(spec.name, spec.partitions, 1, topic_configs=dict(spec.config))])
             found = (await admin.describe_topics([topic]))[0]["partitions"]
         return len(found) == spec.partitions and all(partition["leader"] >= 0 for partition in found)
@@ -161,7 +160,7 @@ async def _make_again(stage: Stage, topic: str) -> None:
 
 async def _configure(stage: Stage, topic: str, config: dict[str, str]) -> None:
     spec = next(spec for spec in standard_topics(stage.topics) if spec.name == topic)
-    async with _admin(stage) as admin:
+    async with admin_client(stage.settings.kafka) as admin:
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {**spec.config, **config})])
 
 
@@ -173,13 +172,3 @@ async def _ends(stage: Stage, topic: str) -> dict[int, int]:
     if len(ends) < stage.topics.partitions:
         raise Failed(f"only {len(ends)} partitions of {topic} hold anything")
     return ends
-
-
-@contextlib.asynccontextmanager
-async def _admin(stage: Stage) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(**connection(stage.settings.kafka))
-    await admin.start()
-    try:
-        yield admin
-    finally:
-        await admin.close()
