@@ -9,16 +9,15 @@ have been run. Real files are looked for in INKLING_TEST_DATA, by default ../sha
 import argparse
 import json
 import os
-import platform
-import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.benchmarks.leaderboard.machine import RESULTS, ROOT, machine
 from tests.benchmarks.leaderboard.seeds import OURS, over_seeds, seeds_table
+from tests.benchmarks.learning.__main__ import SHOPS
+from tests.benchmarks.learning.table import section
 from training.baselines.line_up import BASELINES
 from training.baselines.plot import draw
 from training.baselines.protocol import leaderboard, make_task
@@ -30,12 +29,9 @@ from worker.contract.features import FeatureSpec
 from worker.contract.session import SessionPolicy
 from worker.settings import TopicSettings
 
-_ROOT = Path(__file__).parents[3]
-_RESULTS = _ROOT / ".inkling" / "learning"
-_DOCUMENT = _ROOT / "docs" / "learning.md"
+_DOCUMENT = ROOT / "docs" / "learning.md"
 _TEMPLATE = Path(__file__).with_name("learning.template.md")
 _AGAINST = "lightgbm"
-_LIBRARIES = ("torch", "lightgbm", "scikit-learn", "numpy", "scipy")
 #: 2026-01-05T00:00:00Z, a Monday; the simulated sessions spread over two weeks from there.
 _START_MS, _HOURS = 1_767_571_200_000, 14 * 24.0
 
@@ -73,24 +69,24 @@ def main() -> None:
     parser.add_argument("--write-docs", action="store_true", help="write docs/learning.md of all sets that have been run")
     parser.add_argument("--only-docs", action="store_true", help="the same, without running any")
     options = parser.parse_args()
-    _RESULTS.mkdir(parents=True, exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     for name in () if options.only_docs else options.sets or SETS:
         result = run(SETS[name], options.seed, options.more_seeds)
         if result is None:
             print(f"{name}: the file is not there, left out", file=sys.stderr)
             continue
-        (_RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
-        draw(result, _RESULTS / f"{name}.png")
+        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+        draw(result, RESULTS / f"{name}.png")
         print(f"\n{_section(name, result)}")
     if options.write_docs or options.only_docs:
         _DOCUMENT.write_text(document())
-        print(f"{_DOCUMENT.relative_to(_ROOT)} written; pictures are in {_RESULTS.relative_to(_ROOT)}", file=sys.stderr)
+        print(f"{_DOCUMENT.relative_to(ROOT)} written; pictures are in {RESULTS.relative_to(ROOT)}", file=sys.stderr)
 
 
 def run(one: Simulated | Real, seed: int, more_seeds: int) -> dict[str, Any] | None:
     """The leaderboard of a set; None where its file is not there."""
     if isinstance(one, Real):
-        path = Path(os.environ.get("INKLING_TEST_DATA", _ROOT.parent / "shared" / "data")) / one.name
+        path = Path(os.environ.get("INKLING_TEST_DATA", ROOT.parent / "shared" / "data")) / one.name
         return _judged(path, None, seed, more_seeds) if path.is_file() else None
     stream = simulate(load_shop(one.shop), one.sessions, one.seed, _START_MS, hours=_HOURS)
     with tempfile.TemporaryDirectory() as folder:
@@ -101,8 +97,10 @@ def run(one: Simulated | Real, seed: int, more_seeds: int) -> dict[str, Any] | N
 
 def document() -> str:
     """docs/learning.md: what the template tells, with the sections of the sets in place of its mark."""
-    found = {name: path for name in SETS if (path := _RESULTS / f"{name}.json").is_file()}
+    found = {name: path for name in SETS if (path := RESULTS / f"{name}.json").is_file()}
     sections = [_section(name, json.loads(path.read_text())) for name, path in found.items()]
+    if SHOPS.is_file():
+        sections.append(section(json.loads(SHOPS.read_text())))
     return _TEMPLATE.read_text().replace("{sections}", "\n\n".join(sections))
 
 
@@ -113,7 +111,7 @@ def _judged(path: Path, truth: dict[str, float] | None, seed: int, more_seeds: i
     made = leaderboard(task, list(BASELINES), _AGAINST, seed, _tell)
     more = range(seed + 1, seed + 1 + more_seeds)
     seeds = over_seeds(task, made["entries"][OURS], more, _tell) if more_seeds else None
-    return {"file": path.name, "machine": _machine(), **made, "seeds": seeds}
+    return {"file": path.name, "machine": machine(), **made, "seeds": seeds}
 
 
 def _tell(line: str) -> None:
@@ -134,21 +132,6 @@ def _section(name: str, result: dict[str, Any]) -> str:
     for title, columns, rows in (*tables(result), *([seeds_table(result["seeds"])] if result["seeds"] else ())):
         lines += ["", f"### {title}", "", *(f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * len(columns), *rows))]
     return "\n".join(lines)
-
-
-def _machine() -> list[str]:
-    """What the figures were made on."""
-    cpu = next(line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=_ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    return [
-        datetime.now(UTC).strftime("%Y-%m-%d"),
-        f"revision {described or 'unknown'}",
-        f"{cpu}, {os.cpu_count()} cores, one thread",
-        f"Python {platform.python_version()}",
-        *(f"{name} {version(name)}" for name in _LIBRARIES),
-    ]
 
 
 if __name__ == "__main__":

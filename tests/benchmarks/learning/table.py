@@ -1,0 +1,61 @@
+"""The figures of all sets as a table, for the terminal and for docs/learning.md."""
+
+from typing import Any
+
+import numpy as np
+
+from tests.benchmarks.learning.sets import SETS, SetSpec
+
+#: By set: `machine`, and a row for each seed, its figures by name.
+Results = dict[str, dict[str, Any]]
+
+_COLUMNS = (
+    "shop", "sessions", "seeds", "share of skill", "log-loss less constant's", "ROC AUC", "of the truth", "at first event",
+    "of the truth", "ECE less floor", "level", "seconds",
+)  # fmt: skip
+
+
+def table(results: Results) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Titles of the columns, and a row for each set that has results."""
+    return _COLUMNS, [_row(spec, results[spec.name]["rows"]) for spec in SETS if spec.name in results]
+
+
+def section(results: Results) -> str:
+    """What docs/learning.md says of them."""
+    columns, rows = table(results)
+    machines = sorted({", ".join(one["machine"]) for one in results.values()})
+    lines = [
+        "## Simulated shops",
+        "",
+        "What `inkling train` makes of shops whose truth is known, on the first four fifths of their sessions "
+        "(`python -m tests.benchmarks.learning`): a log of its own for each seed, mean and, in brackets, the least and most.",
+        "A shop's parameters were fitted to a real file; *strange*: all of them are moved by chance; *ramp*: its rates drift; "
+        "*blind*: nothing tells who buys. Level is the mean score less the share of buyers.",
+        "",
+        *(f"{one}." for one in machines),
+        "",
+        *(f"| {' | '.join(cells)} |" for cells in (columns, ("---",) * len(columns), *rows)),
+    ]
+    return "\n".join(lines)
+
+
+def _row(spec: SetSpec, rows: list[dict[str, float]]) -> list[str]:
+    mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+
+    def spread(values: list[float], form: str) -> str:
+        return f"{np.mean(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+    return [
+        spec.name,
+        f"{spec.sessions:,}",
+        str(len(rows)),
+        spread([row["share"] for row in rows], ".3f"),
+        spread([row["log_loss"] - row["constant"] for row in rows], "+.5f"),
+        f"{mean['roc_auc']:.4f}",
+        f"{mean['bayes_auc']:.4f}",
+        f"{mean['first_auc']:.4f}",
+        f"{mean['bayes_first_auc']:.4f}",
+        spread([row["ece"] - row["floor"] for row in rows], "+.4f"),
+        f"{mean['level']:+.4f}",
+        f"{mean['seconds']:.0f}",
+    ]
