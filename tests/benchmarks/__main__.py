@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import json
-import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,8 +42,9 @@ def main() -> None:
         with_triton = "latency" in options.parts
         with LocalStack(work / "stack", with_triton=with_triton, with_prometheus=False) as stack:
             for part in options.parts:
-                _console.print(f"[bold]{part}[/bold] (load {os.getloadavg()[0]:.1f})")
-                results.setdefault("load", {})[part] = round(os.getloadavg()[0], 1)
+                run = report.run_now()
+                _console.print(f"[bold]{part}[/bold] (load {run['load']})")
+                results.setdefault("runs", {})[part] = run
                 _run(part, stack, options, work, results)
                 _RESULTS.write_text(json.dumps(results, indent=2) + "\n")
     for title, columns, rows in report.tables(results):

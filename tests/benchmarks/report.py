@@ -18,12 +18,7 @@ def machine(peer_python: Path) -> dict[str, Any]:
     """What the figures were made on."""
     peers = subprocess.run([peer_python, "-c", _PEERS], capture_output=True, text=True, check=True).stdout.split()
     cpu = next(line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
-    revision = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "revision": revision,
         "cpu": cpu,
         "cores": os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
@@ -31,6 +26,18 @@ def machine(peer_python: Path) -> dict[str, Any]:
         "python": platform.python_version(),
         "kafka": "4.1.0",
         "libraries": [*(f"{name} {version(name)}" for name in _LIBRARIES), *peers],
+    }
+
+
+def run_now() -> dict[str, Any]:
+    """What a part's figures are of that is measured now."""
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "revision": described or "unknown",
+        "load": round(os.getloadavg()[0], 1),
     }
 
 
@@ -63,13 +70,20 @@ def tables(results: dict[str, Any]) -> Iterator[Table]:
         yield f"Event to score with the model; saturation {found['saturation_events_s']:,} events/s", columns, rows
 
 
+def _runs(results: dict[str, Any]) -> Table:
+    """When the figures of each part were measured, of which revision, and how busy the machine was before."""
+    rows = [[part, *(str(run[name]) for name in ("date", "revision", "load"))] for part, run in results["runs"].items()]
+    return "Runs", ["part", "date", "revision", "load"], rows
+
+
 def markdown(results: dict[str, Any], template: str) -> str:
     """docs/performance.md: what is told in the template, with the tables in place of its marks."""
     about = "\n".join(
         f"- {name}: {', '.join(map(str, value)) if isinstance(value, list) else value}"
         for name, value in results["machine"].items()
     )
-    return template.replace("{machine}", about).replace("{tables}", "\n\n".join(map(_markdown_table, tables(results))))
+    shown = map(_markdown_table, (*tables(results), _runs(results)))
+    return template.replace("{machine}", about).replace("{tables}", "\n\n".join(shown))
 
 
 def _markdown_table(table: Table) -> str:
