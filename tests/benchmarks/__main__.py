@@ -36,13 +36,14 @@ def main() -> None:
     """Run the parts asked for; results of other parts are kept from the last time."""
     options = _options()
     known = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}
+    revision = report.revision()
     results: dict[str, Any] = {**known, "machine": report.machine(PEER_PYTHON)}
     with tempfile.TemporaryDirectory(prefix="inkling-bench-") as directory:
         work = Path(directory)
         with_triton = "latency" in options.parts
         with LocalStack(work / "stack", with_triton=with_triton, with_prometheus=False) as stack:
             for part in options.parts:
-                run = report.run_now()
+                run = report.run_of(revision)
                 _console.print(f"[bold]{part}[/bold] (load {run['load']})")
                 results.setdefault("runs", {})[part] = run
                 _run(part, stack, options, work, results)

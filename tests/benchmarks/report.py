@@ -29,14 +29,17 @@ def machine(peer_python: Path) -> dict[str, Any]:
     }
 
 
-def run_now() -> dict[str, Any]:
+def revision() -> str:
+    """Of the working tree. Results that are written change it."""
+    described = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return described.stdout.strip() or "unknown"
+
+
+def run_of(revision: str) -> dict[str, Any]:
     """What a part's figures are of that is measured now."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "revision": described or "unknown",
+        "revision": revision,
         "load": round(os.getloadavg()[0], 1),
     }
 
