@@ -35,6 +35,8 @@ from worker.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
+_SESSION = HORIZONS.index("session")
+
 #: More events are not learned from at once: a row with its labels and windows takes some 400 bytes.
 NEWEST_EVENTS = 4_000_000
 #: The earlier part of the sessions that the network is trained on; the later part calibrates it.
@@ -43,6 +45,9 @@ TRAINED_SHARE = 0.9
 _FEW_SESSIONS = 200
 #: Up to this many sessions are all trained on, and calibrated by so many parts; a larger log can spare some, and the time counts.
 _CROSSED_SESSIONS, _PARTS = 8000, 4
+#: It can spare none if in fewer of these anybody buys or fills a cart: too few to say how far scores are to be believed.
+#: Then all are trained on, and calibrated by halves.
+_FEW_POSITIVES = 200
 
 
 def make_version(
@@ -128,8 +133,8 @@ def learn(
 ) -> Learned:
     """Train, and calibrate on sessions that were not trained on. Deterministic by seed. A `run` keeps checkpoints.
 
-    Of many sessions the later ones are left out of training and calibrate. Of few none can be spared: all of them train, and
-    networks that each leave out a part calibrate.
+    Of many sessions the later ones are left out of training and calibrate. Of few, or of few with a purchase, none can be spared:
+    all of them train, and networks that each leave out a part calibrate.
     """
     candidates = Candidates.most_frequent(examples.items)
     unmixed = NextItems(examples.spec.category_buckets)
@@ -143,17 +148,22 @@ def learn(
         next_items = unmixed.fitted_to(count(examples, candidates), candidates)
         model = ServingModel(network, follow_level(network, Calibration(), examples), candidates, next_items).eval()
         return Learned(model, count_categories(examples), {})
-    if examples.sessions <= _CROSSED_SESSIONS:
+    small = examples.sessions <= _CROSSED_SESSIONS
+    if small:
         part = examples.session % _PARTS
-        crossed = [(trained(examples.select(part != k), f"without-{k}"), examples.select(part == k)) for k in range(_PARTS)]
-        left_out = f"a part of 1 in {_PARTS} of the sessions, by a network that was trained on the others, before calibration"
-        network, (judge, later), calibration = trained(examples), crossed[0], calibrate_crossed(crossed)
-        earlier = examples.select(part != 0)
+        earlier, later = examples.select(part != 0), examples.select(part == 0)
     else:
-        left_out = f"the last {1 - TRAINED_SHARE:.0%} of the sessions, before calibration on them"
         earlier, later = examples.split(TRAINED_SHARE)
+        part = np.where(np.isin(examples.session, later.session), 0, examples.session % 2)
+    if small or 0 < _least_positives(later) < _FEW_POSITIVES:
+        numbers = range(_PARTS if small else 2)
+        crossed = [(trained(examples.select(part != k), f"without-{k}"), examples.select(part == k)) for k in numbers]
+        network, judge, calibration = trained(examples), crossed[0][0], calibrate_crossed(crossed)
+        left_out = f"{later.sessions:,} sessions, by a network that was not trained on them, before calibration"
+    else:
         network = judge = trained(earlier)
         calibration = calibrate(network, later, level=False)
+        left_out = f"the last {1 - TRAINED_SHARE:.0%} of the sessions, before calibration on them"
     mixed = mix(unmixed.fitted_to(count(earlier, candidates), candidates), candidates, later)
     raw = ServingModel(judge, Calibration(), candidates, mixed)
     held_out = HeldOut(left_out, later, raw, ServingModel(judge, calibration, candidates, mixed))
@@ -161,6 +171,13 @@ def learn(
     model = ServingModel(network, follow_level(network, calibration, examples), candidates, next_items).eval()
     next_categories = mixed_categories(earlier, later, examples)
     return Learned(model, next_categories, {"held_out": {"what": left_out, **evaluate(raw, later)}}, held_out)
+
+
+def _least_positives(examples: Examples) -> int:
+    """In how many sessions somebody buys, or fills a cart where that is rarer; what never happens is not counted."""
+    rows = examples.predicted
+    session, link = examples.session_of(rows), examples.link[rows, :, _SESSION]
+    return min(filter(None, (len(np.unique(session[label == 1])) for label in link.T)), default=0)
 
 
 def describe(examples: Examples, source: str, until_ms: int | None = None) -> TrainingData:
