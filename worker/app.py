@@ -8,6 +8,7 @@ from aiokafka.errors import KafkaError
 from structlog import get_logger
 
 from worker import metrics
+from worker.cold import cold_store
 from worker.contract.features import FeatureSpec
 from worker.control import ControlFollower, Pointer
 from worker.delivery import Delivery
@@ -46,7 +47,8 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
         _check_spec(settings, follower.spec)
         clicks = KafkaClicks(settings)
         parts.push_async_callback(clicks.close)
-        pipeline = Pipeline(settings, follower.spec, scorer, delivery, KafkaSource(settings), clicks, failed)
+        place = parts.enter_context(cold_store(settings.state))
+        pipeline = Pipeline(settings, follower.spec, scorer, delivery, KafkaSource(settings), clicks, failed, place=place)
         parts.push_async_callback(pipeline.close)
         if settings.metrics.port:
             server = await serve(settings.metrics.host, settings.metrics.port, process_routes(ready))

@@ -17,6 +17,7 @@ from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch, Writ
 from worker import metrics
 from worker.contract.packed import seen_ms_of
 from worker.errors import StateError
+from worker.settings import StateSettings
 
 _PREFIX = "inkling-cold-"
 #: Memory for what is written and for what is read, of all partitions together; and files that are open at a time.
@@ -54,6 +55,19 @@ class ColdStore:
         """Remove it."""
         self.db.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def cold_store(settings: StateSettings) -> Iterator[ColdStore | None]:
+    """The store that the settings ask for, until the end; None where all sessions are to stay in memory."""
+    if settings.hot_sessions is None:
+        yield None
+        return
+    store = ColdStore(settings.dir, settings.hot_sessions)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 class ColdSessions(MutableMapping[bytes, bytes]):

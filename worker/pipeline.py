@@ -17,7 +17,6 @@ from structlog import get_logger
 
 from worker import fetched, metrics, record_batch
 from worker.batch import FoldedBatch, ScoredBatch, fold_batch, score_records
-from worker.cold import ColdStore
 from worker.contract import slab
 from worker.contract.features import FeatureSpec, ModelInputs
 from worker.delivery import Delivery
@@ -31,7 +30,7 @@ from worker.scoring.base import Path, Scores
 from worker.scoring.shared import SharedScorer
 from worker.send import Record
 from worker.settings import Settings
-from worker.store import PartitionState, Source, restore
+from worker.store import ColdPlace, PartitionState, Source, restore
 
 log = get_logger()
 
@@ -83,8 +82,10 @@ class Pipeline:
         clicks: ClickLog,
         failed: "asyncio.Future[None]",
         clock: Callable[[], int] = wall_ms,
+        place: ColdPlace | None = None,
     ) -> None:
         self._settings = settings
+        self._place = place
         self._spec = spec
         self._delivery = delivery
         self._source = source
@@ -96,8 +97,6 @@ class Pipeline:
         self._lanes: dict[TopicPartition, Lane[FoldedBatch, ScoredBatch]] = {}
         self._owners: dict[TopicPartition, Owner] = {}
         self._states: dict[TopicPartition, PartitionState] = {}
-        most_hot = settings.state.hot_sessions
-        self._store = None if most_hot is None else ColdStore(settings.state.dir, most_hot)
         self.joined = False  # whether the group has given us an assignment, be it an empty one
 
     async def assigned(self, partitions: set[TopicPartition]) -> None:
@@ -110,7 +109,7 @@ class Pipeline:
             for tp in sorted(new):
                 self._owners[tp] = await self._delivery.own(tp.partition)
             numbers = [tp.partition for tp in new]
-            states = await restore(self._source, self._settings, numbers, self._spec, self._store) if new else {}
+            states = await restore(self._source, self._settings, numbers, self._spec, self._place) if new else {}
         except Exception as error:
             # Faust would log an exception of a rebalance callback and go on without state.
             self._fail(error)
@@ -164,8 +163,6 @@ class Pipeline:
         while self._owners:  # of partitions that could not be restored
             self._delivery.disown(self._owners.popitem()[1])
         await self._scorer.close()
-        if self._store is not None:
-            self._store.close()
 
     def _lane(self, tp: TopicPartition, state: PartitionState) -> Lane[FoldedBatch, ScoredBatch]:
         steps = _Steps(

@@ -31,7 +31,7 @@ import msgspec
 from aiokafka.errors import KafkaTimeoutError
 
 from worker import metrics
-from worker.cold import ColdStore
+from worker.contract.cold import Cold, InMemory
 from worker.contract.features import FeatureSpec
 from worker.contract.session import SessionPolicy
 from worker.contract.slab import Slab
@@ -66,16 +66,22 @@ class Position(msgspec.Struct, frozen=True):
 _positions = msgspec.msgpack.Decoder(Position)
 
 
+class ColdPlace(Protocol):
+    """Where sessions of all partitions are when there are more than are to stay in memory (`cold.ColdStore`)."""
+
+    most_hot: int  # of a partition
+
+    def sessions(self, rows_kept: dict[bytes, int]) -> Cold:
+        """Room for those of one partition; with each goes its entry of `rows_kept`."""
+
+
 class PartitionState:
-    """The fold of one partition, and up to where it goes. What lies below `next_offset` has its score.
+    """The fold of one partition, and up to where it goes. What lies below `next_offset` has its score."""
 
-    With a `store`, sessions beyond what is to stay in memory are there.
-    """
-
-    def __init__(self, spec: FeatureSpec, policy: SessionPolicy, store: ColdStore | None = None) -> None:
+    def __init__(self, spec: FeatureSpec, policy: SessionPolicy, place: ColdPlace | None = None) -> None:
         self._rows_kept: dict[bytes, int] = {}  # visitor -> the rows that have records of their own, as bits
-        self._cold = None if store is None else store.sessions(self._rows_kept)
-        self.fold = Slab(spec, policy, self._cold, None if store is None else store.most_hot)
+        self._cold = InMemory() if place is None else place.sessions(self._rows_kept)
+        self.fold = Slab(spec, policy, self._cold, None if place is None else place.most_hot)
         self.next_offset = 0
         #: What follows the visitor in the key of the rows from a row on.
         self._row_keys = [_SEPARATOR + row.to_bytes(2, "big") for row in range(spec.window)]
@@ -129,9 +135,8 @@ class PartitionState:
             )
 
     def close(self) -> None:
-        """Let go of what is on disk. The state is of no use after it."""
-        if self._cold is not None:
-            self._cold.close()
+        """Let go of what is elsewhere. The state is of no use after it."""
+        self._cold.close()
 
     def _restore_shared(self, key: bytes, value: bytes) -> None:
         if key == _POSITION_KEY:
@@ -224,14 +229,14 @@ class KafkaSource:
 
 
 async def restore(
-    source: Source, settings: Settings, partitions: Iterable[int], spec: FeatureSpec, store: ColdStore | None = None
+    source: Source, settings: Settings, partitions: Iterable[int], spec: FeatureSpec, place: ColdPlace | None = None
 ) -> dict[int, PartitionState]:
-    """Read the partitions' state back from the changelog, with a `store` onto its disk.
+    """Read the partitions' state back from the changelog; sessions go to the `place`, if there is one.
 
     Raises StateError when it is damaged, or lies behind what the group has committed: sessions would silently be lost.
     """
     started = time.monotonic()
-    states = {partition: PartitionState(spec, settings.session.policy, store) for partition in partitions}
+    states = {partition: PartitionState(spec, settings.session.policy, place) for partition in partitions}
     # Asked before reading: if the partition has moved on to another owner meanwhile, that one's commits run ahead of us.
     committed = await source.committed()
     async for records in source.records(list(states)):

@@ -108,11 +108,10 @@ class Schedule(NamedTuple):
 
     @property
     def settings(self) -> Settings:
-        """What the workers are told."""
-        if not self.exactly_once:
-            return SETTINGS
-        worker = SETTINGS.worker.model_copy(update={"delivery": "exactly_once"})
-        return SETTINGS.model_copy(update={"worker": worker})
+        """What the workers are told. In one of three nearly all sessions are cold."""
+        worker = SETTINGS.worker.model_copy(update={"delivery": "exactly_once"}) if self.exactly_once else SETTINGS.worker
+        state = SETTINGS.state.model_copy(update={"hot_sessions": None if self.seed % 3 else 1})
+        return SETTINGS.model_copy(update={"worker": worker, "state": state})
 
     @property
     def calm(self) -> bool:

@@ -16,6 +16,7 @@ from tests.faults.producer import PACK_BYTES, FakeProducer, Link
 from tests.faults.schedule import CLICKS, SETTINGS, SPEC, Schedule
 from tests.faults.scoring import HashScorer
 from worker import stream
+from worker.contract.cold import InMemory
 from worker.contract.features import ModelInputs
 from worker.delivery import Delivery
 from worker.errors import OwnershipError
@@ -44,6 +45,16 @@ class World:
         self.settings = schedule.settings
         self.note = note
         self.on_restore = on_restore
+
+
+class _ColdInMemory:
+    """In place of a disk."""
+
+    def __init__(self, most_hot: int) -> None:
+        self.most_hot = most_hot
+
+    def sessions(self, _: dict[bytes, int]) -> InMemory:
+        return InMemory()
 
 
 class SimWorker:
@@ -76,6 +87,7 @@ class SimWorker:
             _Clicks(self.process, self._link, self._world),
             self._failed,
             self._now_ms,
+            None if settings.state.hot_sessions is None else _ColdInMemory(settings.state.hot_sessions),
         )
         tasks = [asyncio.create_task(steps) for steps in (self._heartbeats(), self._fetches(), self._commits())]
         stopping = asyncio.create_task(self.stop.wait())

@@ -10,6 +10,7 @@ import contextlib
 import functools
 
 from worker.cli_worker import run_workers
+from worker.cold import cold_store
 from worker.contract.features import FeatureSpec, ModelInputs
 from worker.delivery import Delivery
 from worker.errors import InklingError
@@ -45,7 +46,8 @@ async def run_constant_worker(settings: Settings, stop: asyncio.Event, delay_s: 
         await delivery.start()
         clicks = KafkaClicks(settings)
         parts.push_async_callback(clicks.close)
-        pipeline = Pipeline(settings, SPEC, PinnedScorer(delay_s), delivery, KafkaSource(settings), clicks, failed)
+        place = parts.enter_context(cold_store(settings.state))
+        pipeline = Pipeline(settings, SPEC, PinnedScorer(delay_s), delivery, KafkaSource(settings), clicks, failed, place=place)
         parts.push_async_callback(pipeline.close)
         await asyncio.to_thread(warm_up)
         settle()

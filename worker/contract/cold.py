@@ -26,6 +26,9 @@ class Cold(Protocol):
     def take_seen(self, until_ms: int, most: int) -> list[bytes]:
         """Remove up to so many that last changed at this event time of the partition or before; returns their keys."""
 
+    def close(self) -> None:
+        """Remove all."""
+
 
 class InMemory(dict[bytes, bytes]):
     """They stay in memory."""
@@ -38,6 +41,9 @@ class InMemory(dict[bytes, bytes]):
         for key in keys:
             del self[key]
         return keys
+
+    def close(self) -> None:
+        self.clear()
 
     def _seen(self, until_ms: int) -> Iterator[bytes]:
         return (key for key, packed in self.items() if seen_ms_of(packed) <= until_ms)

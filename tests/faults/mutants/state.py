@@ -1,7 +1,7 @@
 """Bugs in what is kept, read back and folded."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -12,6 +12,7 @@ from worker import pipeline
 from worker.batch import FoldedBatch
 from worker.contract import kernel, slab
 from worker.contract.clicks import Clicks
+from worker.contract.cold import InMemory
 from worker.contract.counters import Counters
 from worker.contract.features import ROW
 from worker.contract.revision import Revision
@@ -95,6 +96,30 @@ def forgotten_by_chance() -> Iterator[None]:
         return due(self, most)
 
     with patch.object(Slab, "expire", expire):
+        yield
+
+
+@contextmanager
+def cold_session_lost() -> Iterator[None]:
+    """Of the sessions that become cold one is forgotten."""
+    add = InMemory.add
+
+    def forgetful(self: InMemory, sessions: Iterable[tuple[bytes, bytes]]) -> None:
+        add(self, itertools.islice(sessions, 1, None))
+
+    with patch.object(InMemory, "add", forgetful):
+        yield
+
+
+@contextmanager
+def cold_before_kept() -> Iterator[None]:
+    """Sessions become cold before their changes are in the changelog."""
+
+    def changes(self: PartitionState, next_offset: int) -> Records:
+        self.fold.cool()
+        return _changes(self, next_offset)
+
+    with patch.object(PartitionState, "changes", changes):
         yield
 
 
@@ -227,6 +252,8 @@ MUTANTS = (
     newest_row_not_kept,
     rows_never_whole,
     forgotten_by_chance,
+    cold_session_lost,
+    cold_before_kept,
     counters_not_kept,
     counters_not_restored,
     counter_blocks_not_in_turn,
