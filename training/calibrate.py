@@ -130,7 +130,7 @@ def _fitted(
     if not level:
         fitted.link_shift[:, _SESSION] = 0.0
     if prior is None:
-        session = np.concatenate([_sessions_of(e, one.row.numpy())[0] for (_, e), one in zip(parts, collected, strict=True)])
+        session = np.concatenate([e.session_of(one.row.numpy()) for (_, e), one in zip(parts, collected, strict=True)])
         _believe(fitted, means, data, session, level)
     # The session's own correction is that of the events ahead of its purchase.
     fitted.band_link_slope[BOUGHT, :, _SESSION] = 1.0 - fitted.link_slope[:, _SESSION]
@@ -170,7 +170,8 @@ def follow_level(model: IntentModel, calibration: Calibration, examples: Example
         data = _collect(model.eval(), calibration, examples)
     p = torch.sigmoid(data.link[..., _SESSION]).double().numpy()  # [N, 2]
     label = data.link_label[..., _SESSION].numpy()
-    session, started_ms = _sessions_of(examples, data.row.numpy())
+    window = examples.window_of(data.row.numpy())
+    session, started_ms = examples.session[window], examples.started_ms[window]
     after = Calibration()
     after.load_state_dict(calibration.state_dict())
     for h in range(p.shape[1]):
@@ -180,15 +181,6 @@ def follow_level(model: IntentModel, calibration: Calibration, examples: Example
                 p[known, h], label[known, h].astype(np.float64), session[known], started_ms[known]
             )
     return after
-
-
-def _sessions_of(examples: Examples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
-    """Session and its start of each row."""
-    lengths = examples.stop - examples.first
-    predicted = examples.predicted
-    order = np.argsort(predicted)
-    at = order[np.searchsorted(predicted[order], rows)]
-    return np.repeat(examples.session, lengths)[at], np.repeat(examples.started_ms, lengths)[at]
 
 
 def _collect(model: IntentModel, before: Calibration, examples: Examples) -> _Collected:

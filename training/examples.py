@@ -75,11 +75,16 @@ class Examples:
             return np.zeros(0, np.int64)
         return np.concatenate([np.arange(a, b) for a, b in zip(self.first, self.stop, strict=True)])
 
+    def window_of(self, rows: Ints) -> Ints:
+        """The window that predicts each of these rows, all of which are predicted."""
+        predicted = self.predicted
+        order = np.argsort(predicted)
+        windows = np.repeat(np.arange(len(self)), self.stop - self.first)
+        return np.asarray(windows[order[np.searchsorted(predicted[order], rows)]])
+
     def session_of(self, rows: Ints) -> Ints:
         """The session of each of these rows, all of which are predicted."""
-        lengths, predicted = self.stop - self.first, self.predicted
-        order = np.argsort(predicted)
-        return np.asarray(np.repeat(self.session, lengths)[order[np.searchsorted(predicted[order], rows)]])
+        return self.session[self.window_of(rows)]
 
     def select(self, windows: npt.NDArray[np.bool_] | Ints) -> "Examples":
         """These windows only, by mask or by index."""
