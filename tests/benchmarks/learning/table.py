@@ -9,6 +9,9 @@ from tests.benchmarks.learning.sets import SETS, SetSpec
 #: By set: `machine`, and a row for each seed, its figures by name.
 Results = dict[str, dict[str, Any]]
 
+#: In nats. Of less, or of none, no share can be told.
+_LEAST_SKILL = 0.001
+
 _COLUMNS = (
     "shop", "sessions", "seeds", "share of skill", "log-loss less constant's", "of the truth", "ROC AUC", "of the truth",
     "at first event", "of the truth", "ECE less floor", "level", "seconds",
@@ -54,7 +57,7 @@ def _row(spec: SetSpec, rows: list[dict[str, float]]) -> list[str]:
         spec.name,
         f"{spec.sessions:,}",
         str(len(rows)),
-        spread([row["share"] for row in rows], ".3f"),
+        spread([row["share"] for row in rows], ".3f") if mean["constant"] - mean["bayes"] > _LEAST_SKILL else "",
         spread([row["log_loss"] - row["constant"] for row in rows], "+.5f"),
         f"{mean['bayes'] - mean['constant']:+.5f}",
         f"{mean['roc_auc']:.4f}",

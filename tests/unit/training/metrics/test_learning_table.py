@@ -20,6 +20,8 @@ def test_a_shop_has_a_row_with_its_seeds_spread() -> None:
     assert cells["log-loss less constant's"] == "-0.03000 (-0.03000 to -0.03000)"
     assert rows[0][columns.index("log-loss less constant's") + 1] == "-0.04000"
     assert cells["ECE less floor"] == "+0.0070 (+0.0020 to +0.0120)"
+    blind = {"machine": made["machine"], "rows": [{**_ROW, "bayes": 0.33}]}
+    assert table({"few-blind": blind})[1][0][3] == "", "there is nothing to have a share of"
     told = section(results)
     assert told.count("2026-01-05, revision abc.") == 1
     assert "| small | 4,000 | 2 |" in told
