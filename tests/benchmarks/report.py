@@ -17,9 +17,8 @@ _LIBRARIES = ("aiokafka", "faust-streaming", "msgspec", "numpy")
 def machine(peer_python: Path) -> dict[str, Any]:
     """What the figures were made on."""
     peers = subprocess.run([peer_python, "-c", _PEERS], capture_output=True, text=True, check=True).stdout.split()
-    cpu = next(line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
     return {
-        "cpu": cpu,
+        "cpu": cpu(),
         "cores": os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "kernel": platform.release(),
@@ -29,9 +28,16 @@ def machine(peer_python: Path) -> dict[str, Any]:
     }
 
 
+def cpu() -> str:
+    """The processor's name."""
+    return next(line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
+
+
 def revision() -> str:
     """Of the working tree. Results that are written change it."""
-    described = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
     return described.stdout.strip() or "unknown"
 
 

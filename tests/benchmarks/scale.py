@@ -1,6 +1,5 @@
 """What an event costs the worker's own code, whatever the number of sessions that it keeps."""
 
-import contextlib
 import gc
 import multiprocessing
 import random
@@ -15,13 +14,13 @@ from aiokafka import ConsumerRecord
 
 from tests.logs import fold_events
 from worker.batch import fold_batch, score_records
-from worker.cold import ColdStore
+from worker.cold import ColdStore, cold_store
 from worker.contract.codec import encode
 from worker.contract.events import ClickEvent
 from worker.contract.features import FeatureSpec
 from worker.fetched import Fetched
 from worker.scoring.fake import ConstantScorer
-from worker.settings import Settings
+from worker.settings import Settings, StateSettings
 from worker.store import PartitionState
 
 FEW, MANY = 10_000, 1_000_000
@@ -59,11 +58,10 @@ def _alone(sessions: int, most_hot: int | None = None) -> tuple[float, float]:
 
 
 def _cost(sessions: int, most_hot: int | None) -> tuple[float, float]:
-    with tempfile.TemporaryDirectory(prefix="inkling-bench-") as directory, contextlib.ExitStack() as closing:
-        store = None
-        if most_hot is not None:
-            store = ColdStore(Path(directory), most_hot)
-            closing.callback(store.close)
+    with (
+        tempfile.TemporaryDirectory(prefix="inkling-bench-") as directory,
+        cold_store(StateSettings(dir=Path(directory), hot_sessions=most_hot)) as store,
+    ):
         return _cost_with(store, sessions)
 
 

@@ -14,9 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.benchmarks.leaderboard.machine import RESULTS, ROOT, machine
+from tests.benchmarks.leaderboard.machine import RESULTS, ROOT, SHOPS, machine
 from tests.benchmarks.leaderboard.seeds import OURS, over_seeds, seeds_table
-from tests.benchmarks.learning.__main__ import SHOPS
 from tests.benchmarks.learning.table import section
 from training.baselines.line_up import BASELINES
 from training.baselines.plot import draw

@@ -2,27 +2,26 @@
 
 import os
 import platform
-import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from tests.benchmarks.report import cpu, revision
+
 ROOT = Path(__file__).parents[3]
 #: What a set came to, a file each.
 RESULTS = ROOT / ".inkling" / "learning"
+#: What the simulated shops came to.
+SHOPS = RESULTS / "shops.json"
 _LIBRARIES = ("torch", "lightgbm", "scikit-learn", "numpy", "scipy")
 
 
 def machine() -> list[str]:
     """Day, revision, processor and versions."""
-    cpu = next(line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
     return [
         datetime.now(UTC).strftime("%Y-%m-%d"),
-        f"revision {described or 'unknown'}",
-        f"{cpu}, {os.cpu_count()} cores, one thread",
+        f"revision {revision()}",
+        f"{cpu()}, {os.cpu_count()} cores, one thread",
         f"Python {platform.python_version()}",
         *(f"{name} {version(name)}" for name in _LIBRARIES),
     ]

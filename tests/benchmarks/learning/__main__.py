@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks.leaderboard.machine import RESULTS, machine
+from tests.benchmarks.leaderboard.machine import RESULTS, SHOPS, machine
 from tests.benchmarks.learning.measure import Doubles, Measured, measured
 from tests.benchmarks.learning.sets import SETS, SetSpec, SimulatedSet, simulated_set
 from tests.benchmarks.learning.table import Results, table
@@ -27,9 +27,6 @@ from worker.contract.features import FeatureSpec
 from worker.contract.session import SessionPolicy
 from worker.settings import TopicSettings
 
-#: What all sets came to; docs/learning.md shows it.
-SHOPS = RESULTS / "shops.json"
-
 _console = Console()
 _SESSION = HORIZONS.index("session")
 
@@ -37,7 +34,7 @@ _SESSION = HORIZONS.index("session")
 def main() -> None:
     """Train and judge on each set and seed asked for; print a table. Figures of other sets are kept from the last time."""
     options = _options()
-    SHOPS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     results: Results = json.loads(SHOPS.read_text()) if SHOPS.is_file() else {}
     for spec in SETS:
         if options.sets and spec.name not in options.sets:
