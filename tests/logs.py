@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from hypothesis import strategies as st
 
 from worker.contract.clicks import clicks_of
@@ -10,7 +11,8 @@ from worker.contract.features import FeatureSpec
 from worker.contract.fold import Fold, Step
 from worker.contract.session import SessionPolicy
 from worker.contract.slab import Slab
-from worker.contract.slab import Step as SlabStep
+from worker.contract.step import Step as SlabStep
+from worker.contract.users import user_of
 
 START_MS = 1_700_000_000_000
 #: Few buckets, so that ids share them; a window that fills after a few events.
@@ -27,6 +29,7 @@ _KINDS = ("view", "view", "cart", "purchase", "search")
 _ITEMS = (None, "", "lamp", "chair", "table")
 _VISITORS: tuple[dict[str, str], ...] = (
     {}, {}, {"device": "phone", "country": "NL", "referrer": "https://a.b/c"}, {"device": "", "user_id": "u", "referrer": "mail"},
+    {"user_id": "w"},
 )  # fmt: skip
 
 
@@ -82,5 +85,6 @@ def folded(events: Sequence[ClickEvent], spec: FeatureSpec = SPEC, policy: Sessi
 
 
 def fold_events(slab: Slab, events: Sequence[ClickEvent], offsets: Sequence[int], encode: bool = True) -> SlabStep:
-    """Fold events into a slab."""
-    return slab.fold(clicks_of(events, slab.spec), offsets, encode)
+    """Fold events into a slab, and ask which are logins."""
+    of_user = np.array([user_of(event) is not None for event in events], bool)
+    return slab.fold(clicks_of(events, slab.spec), offsets, encode, of_user)

@@ -8,6 +8,7 @@ from aiokafka.errors import KafkaError
 from structlog import get_logger
 
 from worker import metrics
+from worker.click_log import KafkaClicks
 from worker.cold import cold_store
 from worker.contract.features import FeatureSpec
 from worker.control import ControlFollower, Pointer
@@ -17,7 +18,6 @@ from worker.http import process_routes, serve
 from worker.lag import LagMetrics, watch_lag
 from worker.loop_lag import watch_loop
 from worker.pipeline import Pipeline, warm_up
-from worker.revise import KafkaClicks
 from worker.scoring.breaker import Breaker
 from worker.scoring.guarded import GuardedScorer
 from worker.scoring.triton import TritonScorer

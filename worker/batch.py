@@ -12,9 +12,10 @@ from worker.contract.clicks import Clicks, read
 from worker.contract.events import InvalidRecord
 from worker.contract.features import ModelInputs
 from worker.contract.revision import Revision
-from worker.contract.slab import Step
+from worker.contract.step import Step
 from worker.dead import dead_letter
 from worker.fetched import Fetched
+from worker.follow import Followed, followed, of_users
 from worker.record_batch import Records
 from worker.scoring.base import Path, Scores
 from worker.scoring.lines import Scored, score_lines
@@ -37,6 +38,7 @@ class FoldedBatch(NamedTuple):
     dead: list[Record]
     changes: Records
     revisions: list[Revision]  # earlier events to score anew, for the late ones among the B
+    followed: list[Followed]  # those to copy for their users
 
     def parts(self, most: int) -> Iterator["FoldedBatch"]:
         """The events to score in parts of at most so many."""
@@ -65,9 +67,10 @@ class ScoredBatch(NamedTuple):
     timestamps_ms: npt.NDArray[np.int64]  # of the records that were scored
     dead: list[Record]
     changes: Records
+    copies: list[Record]  # clicks for the sequences of users, in order
 
 
-def fold_batch(state: PartitionState, records: Fetched, max_future_ms: int) -> FoldedBatch:
+def fold_batch(state: PartitionState, records: Fetched, max_future_ms: int, follow_users: bool = False) -> FoldedBatch:
     """Decode a partition's records and fold them into its state, in order."""
     dead: list[Record] = []
     offsets, timestamps_ms = records.offsets, records.timestamps_ms
@@ -76,8 +79,10 @@ def fold_batch(state: PartitionState, records: Fetched, max_future_ms: int) -> F
         metrics.dead_letters.labels(invalid.reason.value).inc()
         dead.append(_dead_letter(records[row], invalid))
     at, clicks = taken.at, taken.clicks
-    step = state.fold.fold(clicks, offsets[at])
+    members = of_users(clicks) if follow_users else None
+    step = state.fold.fold(clicks, offsets[at], of_user=members)
     _count(step)
+    of_user = [] if members is None else followed(clicks, offsets[at], members, step)
     if len(step.at) < len(at):
         at, clicks = at[step.at], clicks.at(step.at)
     next_offset = int(offsets[-1]) + 1
@@ -93,6 +98,7 @@ def fold_batch(state: PartitionState, records: Fetched, max_future_ms: int) -> F
         dead,
         state.changes(next_offset),
         step.revisions,
+        of_user,
     )
 
 

@@ -1,7 +1,8 @@
 """Publishing a batch in the one order that loses nothing."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -13,7 +14,7 @@ from worker import kafka, metrics
 from worker.errors import DeliveryError
 from worker.owner import PACK_BYTES, Connect, Owner
 from worker.record_batch import Records, record_batches
-from worker.send import Record, packed
+from worker.send import Record, by_partition, packed
 from worker.settings import Settings
 
 log = get_logger()
@@ -27,7 +28,7 @@ _CLOSE_S = 5.0
 class Delivery:
     """At-least-once with ids that make copies harmless:
 
-    1. the batch's scores and dead letters are confirmed by the broker, tried again until they are (`publish`),
+    1. the batch's scores, dead letters and copies of clicks are confirmed by the broker, tried again until they are (`publish`),
     2. then its changed state, in one piece, by the partition's one owner (`keep`), for several batches together if need be,
     3. then the caller may count the batch's offsets as finished, and they are committed.
 
@@ -82,36 +83,39 @@ class Delivery:
         """Whether `keep` does step 1 as well."""
         return self._settings.worker.delivery == "exactly_once"
 
-    async def publish(self, partition: int, scores: Records, dead: list[Record]) -> None:
-        """Step 1, unless `keep` does it."""
+    async def publish(self, partition: int, scores: Records, dead: list[Record], copies: Sequence[Record]) -> None:
+        """Step 1, unless `keep` does it. The partition is that of scores and dead letters; copies go by their keys."""
         if self.at_once:
             return
         topics = self._settings.topics
-        left: dict[str, Callable[[], Iterable[Any]]] = {
-            topics.scores: lambda: record_batches(scores, False, self._pack_bytes),
-            topics.dead: lambda: packed(self._records, dead),
+        left: dict[tuple[str, int], Callable[[], Iterable[Any]]] = {
+            (topics.scores, partition): lambda: record_batches(scores, False, self._pack_bytes),
+            (topics.dead, partition): lambda: packed(self._records, dead),
         }
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(DeliveryError),
+            retry=retry_if_exception_type((DeliveryError, KafkaError)),
             wait=wait_exponential(multiplier=0.1, max=5),
             before_sleep=lambda _: metrics.delivery_retries.inc(),
         ):
             with attempt:
-                # While one topic is away, the other is not filled with copies.
+                for number, some in (await by_partition(self._records, topics.clicks, copies)).items():
+                    left[topics.clicks, number] = functools.partial(packed, self._records, some)
+                copies = ()
+                # While one topic is away, another is not filled with what it has already.
                 answers = await asyncio.gather(
-                    *(self._send(topic, partition, packs()) for topic, packs in left.items()), return_exceptions=True
+                    *(self._send(*place, packs()) for place, packs in left.items()), return_exceptions=True
                 )
-                left = {topic: left[topic] for topic, answer in zip(list(left), answers, strict=True) if answer is not None}
+                left = {place: left[place] for place, answer in zip(list(left), answers, strict=True) if answer is not None}
                 for error in filter(None, answers):
                     if not isinstance(error, KafkaError | TimeoutError):
                         raise error
                     log.warning("Kafka did not confirm a batch, sending it again", partition=partition, error=repr(error))
                     raise DeliveryError(str(error)) from error
 
-    async def keep(self, owner: Owner, scores: Records, dead: list[Record], state: Records) -> None:
+    async def keep(self, owner: Owner, scores: Records, dead: list[Record], copies: Sequence[Record], state: Records) -> None:
         """Step 2; the caller does step 3. Raises OwnershipError when the partition has moved."""
         if self.at_once:
-            await owner.write(state, scores, dead)
+            await owner.write(state, scores, dead, copies)
         else:
             await owner.write(state)
 

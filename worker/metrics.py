@@ -32,6 +32,9 @@ scores = Counter("inkling_scores", "Scores confirmed by Kafka.", ["path"])
 revisions = Counter(
     "inkling_revisions", "Scores made anew after a late event; gone are those whose click has left its topic.", ["result"]
 )
+copies = Counter(
+    "inkling_copies", "Clicks copied for their users' sequences; gone are those that have left their topic.", ["result"]
+)
 dead_letters = Counter("inkling_dead_letters", "Records that are no events.", ["reason"])
 dropped = Counter("inkling_dropped", "Events left out by policy.", ["reason"])
 outcomes = Counter("inkling_session_outcomes", "What events did to their sessions.", ["outcome"])
@@ -73,3 +76,5 @@ for _path in ("model", "fallback"):
     scores.labels(_path)
 for _result in ("model", "fallback", "gone"):
     revisions.labels(_result)
+for _result in ("written", "gone"):
+    copies.labels(_result)

@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 from worker import kafka, metrics
 from worker.errors import OwnershipError, StateError
 from worker.record_batch import Records, record_batches
-from worker.send import Record, send_packed
+from worker.send import Record, by_partition, send_packed
 from worker.settings import Settings
 
 #: Makes a producer from aiokafka's arguments: `AIOKafkaProducer`, or what behaves like it.
@@ -54,9 +54,11 @@ class Owner:
         """Become the owner. Raises KafkaError when no broker answers."""
         await self._producer.start()
 
-    async def write(self, state: Records, scores: Records | None = None, dead: Sequence[Record] = ()) -> None:
-        """Append state to the changelog as a whole, and with it scores and dead letters to the same partition of their topics.
-        Returns when Kafka has confirmed it. Waits for a broker that is away.
+    async def write(
+        self, state: Records, scores: Records | None = None, dead: Sequence[Record] = (), copies: Sequence[Record] = ()
+    ) -> None:
+        """Append state to the changelog as a whole, and with it scores and dead letters to the same partition of their topics,
+        and copies of clicks by their keys. Returns when Kafka has confirmed it. Waits for a broker that is away.
 
         State is one record batch, though a transaction could hold several: an end of the transaction before, sent twice and
         late the second time, may end this one early. Kafka knows them apart only with clients newer than ours (KIP-890).
@@ -75,7 +77,13 @@ class Owner:
                 await producer.send_batch(some, self._topics.scores, partition=partition)
                 for some in record_batches(scores or _NOTHING, True, PACK_BYTES)
             ]
-            await asyncio.gather(*sent, send_packed(producer, self._topics.dead, partition, dead))
+            clicks = self._topics.clicks
+            users = (await by_partition(producer, clicks, copies)).items()
+            await asyncio.gather(
+                *sent,
+                send_packed(producer, self._topics.dead, partition, dead),
+                *(send_packed(producer, clicks, number, some) for number, some in users),
+            )
             await (await producer.send_batch(pack, self._topics.changelog, partition=partition))
             await producer.commit_transaction()
         except KafkaError as error:

@@ -15,8 +15,9 @@ import numpy as np
 from aiokafka.structs import TopicPartition
 from structlog import get_logger
 
-from worker import fetched, metrics, record_batch
+from worker import fetched, follow, metrics, record_batch
 from worker.batch import FoldedBatch, ScoredBatch, fold_batch, score_records
+from worker.click_log import ClickLog
 from worker.contract import slab
 from worker.contract.features import FeatureSpec, ModelInputs
 from worker.delivery import Delivery
@@ -24,7 +25,7 @@ from worker.fetched import Fetched
 from worker.lane import Lane, Room
 from worker.owner import Owner
 from worker.record_batch import Records
-from worker.revise import ClickLog, revised_parts, revised_records
+from worker.revise import revised_parts, revised_records
 from worker.scoring import lines
 from worker.scoring.base import Path, Scores
 from worker.scoring.shared import SharedScorer
@@ -218,7 +219,7 @@ class _Steps:
         metrics.events.labels(self._partition).inc(len(records))
         metrics.batch_events.observe(len(records))
         with metrics.stage.labels("fold").time():
-            batch = fold_batch(self._state, records, self._max_future_ms)
+            batch = fold_batch(self._state, records, self._max_future_ms, self._settings.session.follow_users)
         metrics.live_sessions.labels(self._partition).set(len(self._state.fold))
         return batch
 
@@ -232,17 +233,26 @@ class _Steps:
             scores.append(score_records(part, answer, self._partition, self._settings, self._clock()))
         if batch.revisions:
             scores += await self._score_anew(batch)
-        return ScoredBatch(batch.next_offset, Records.joined(scores), paths, batch.timestamps_ms, batch.dead, batch.changes)
+        copies = await self._copies(batch)
+        return ScoredBatch(
+            batch.next_offset, Records.joined(scores), paths, batch.timestamps_ms, batch.dead, batch.changes, copies
+        )
 
     async def _score_anew(self, batch: FoldedBatch) -> list[Records]:
         """Scores of events that stand behind the batch's late ones. They follow on those of the batch, which is their order."""
         records: list[Records] = []
-        event_ids = await self._clicks.event_ids(self._partition, {revision.offset for revision in batch.revisions})
-        for part in revised_parts(batch, event_ids, _SCORED_AT_ONCE):
+        clicks = await self._clicks.events(self._partition, {revision.offset for revision in batch.revisions})
+        for part in revised_parts(batch, clicks, _SCORED_AT_ONCE):
             answer = await self._ask(part.inputs)
             metrics.revisions.labels(answer.path).inc(len(part.revisions))
             records.append(revised_records(part, answer, self._partition, self._settings, self._clock()))
         return records
+
+    async def _copies(self, batch: FoldedBatch) -> list[Record]:
+        """The clicks of users once more, for the users' own sequences."""
+        wanted = {offset for one in batch.followed for offset in one.earlier}
+        earlier = await self._clicks.events(self._partition, wanted) if wanted else {}
+        return follow.copies(batch.followed, earlier, f"{self._settings.topics.clicks}:{self._partition}:")
 
     async def _ask(self, inputs: ModelInputs) -> Scores:
         with metrics.stage.labels("score").time():
@@ -250,7 +260,7 @@ class _Steps:
 
     async def publish(self, batches: Sequence[ScoredBatch]) -> None:
         with metrics.stage.labels("publish").time():
-            await self._delivery.publish(self._partition, *_scores_and_dead(batches))
+            await self._delivery.publish(self._partition, *_results(batches))
         if not self._delivery.at_once:
             self._count(batches)
 
@@ -258,7 +268,7 @@ class _Steps:
         for some in _fitting(batches):
             changes = Records.joined([batch.changes for batch in some])
             with metrics.stage.labels("keep").time():
-                await self._delivery.keep(self._owner, *_scores_and_dead(some), changes)
+                await self._delivery.keep(self._owner, *_results(some), changes)
         if self._delivery.at_once:
             self._count(batches)
 
@@ -273,8 +283,13 @@ class _Steps:
                 metrics.event_to_score.observe_all(ages_ms / 1000)
 
 
-def _scores_and_dead(batches: Sequence[ScoredBatch]) -> tuple[Records, list[Record]]:
-    return Records.joined([batch.scores for batch in batches]), [letter for batch in batches for letter in batch.dead]
+def _results(batches: Sequence[ScoredBatch]) -> tuple[Records, list[Record], list[Record]]:
+    """What is written beside the state: scores, dead letters and copies."""
+    return (
+        Records.joined([batch.scores for batch in batches]),
+        [letter for batch in batches for letter in batch.dead],
+        [copy for batch in batches for copy in batch.copies],
+    )
 
 
 def _fitting(batches: Iterable[ScoredBatch]) -> Iterator[list[ScoredBatch]]:

@@ -1,47 +1,22 @@
-"""Scores made anew after a late event: which clicks they are about, and how they are written.
+"""Scores made anew after a late event: which clicks they are about, and how they are written."""
 
-A session keeps what the model sees of its events, and not what they are called; that is read again from the clicks topic. Late
-events are few, and an id of each event in the state would be a third of it.
-"""
-
-import asyncio
-from collections.abc import Iterator, Mapping, Sequence, Set
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
-from structlog import get_logger
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
 from worker import metrics
 from worker.batch import FoldedBatch
 from worker.contract.clicks import in_quotes
-from worker.contract.codec import decode
 from worker.contract.events import ClickEvent
 from worker.contract.features import ModelInputs, encode_rows
 from worker.contract.packed import key_of
 from worker.contract.revision import Revision
-from worker.kafka import connection
 from worker.record_batch import Records
 from worker.scoring.base import Scores
 from worker.scoring.lines import Scored, score_lines
 from worker.settings import Settings
-
-log = get_logger()
-
-#: Clicks of one session mostly lie close together; what is not among so many is asked for by itself.
-_AT_ONCE = 500
-_POLL_MS = 500
-_FETCH_BYTES = 256 * 1024
-
-
-class ClickLog(Protocol):
-    """The clicks topic, asked for single records (`KafkaClicks`)."""
-
-    async def event_ids(self, partition: int, offsets: Set[int]) -> Mapping[int, str]:
-        """The event id of each of these clicks, by offset. Those that have left the topic are left out."""
 
 
 class RevisedPart(NamedTuple):
@@ -53,16 +28,19 @@ class RevisedPart(NamedTuple):
     inputs: ModelInputs
 
 
-def revised_parts(batch: FoldedBatch, event_ids: Mapping[int, str], most: int) -> Iterator[RevisedPart]:
-    """A batch's revisions in parts of at most so many. Those whose click has left the topic are counted and left out."""
-    known = [revision for revision in batch.revisions if revision.offset in event_ids]
+def revised_parts(batch: FoldedBatch, clicks: Mapping[int, ClickEvent], most: int) -> Iterator[RevisedPart]:
+    """A batch's revisions in parts of at most so many; `clicks` are those that they are about, by offset.
+
+    Those whose click has left the topic are counted and left out.
+    """
+    known = [revision for revision in batch.revisions if revision.offset in clicks]
     metrics.revisions.labels("gone").inc(len(batch.revisions) - len(known))
     for start in range(0, len(known), most):
         some = known[start : start + most]
         causes = np.searchsorted(batch.offsets, [revision.cause for revision in some])
         yield RevisedPart(
             some,
-            [event_ids[revision.offset] for revision in some],
+            [clicks[revision.offset].event_id for revision in some],
             batch.timestamps_ms[causes],
             encode_rows([revision.window for revision in some]),
         )
@@ -87,70 +65,3 @@ def revised_records(part: RevisedPart, scores: Scores, partition: int, settings:
     )
     keys = [key_of(revision.visitor_id) for revision in some]
     return Records(keys, *score_lines(scored, scores, settings.model.name, now_ms, settings.scoring.deadline_ms))
-
-
-class KafkaClicks:
-    """Reads clicks by offset. The connection is made when it is first needed, as most workers hardly ever need it."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._max_future_ms = int(settings.session.max_future_s * 1000)
-        self._consumer: AIOKafkaConsumer | None = None
-        self._turn = asyncio.Lock()  # one partition's question at a time: there is one place where the consumer stands
-
-    async def event_ids(self, partition: int, offsets: Set[int]) -> dict[int, str]:
-        """As `ClickLog` says; waits for Kafka as long as it is away."""
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type((KafkaError, TimeoutError)),
-            wait=wait_exponential(multiplier=0.1, max=5),
-            before_sleep=_tell,
-        ):
-            with attempt:
-                async with self._turn:
-                    return await self._read(TopicPartition(self._settings.topics.clicks, partition), sorted(offsets))
-        raise AssertionError("it is tried until there is an answer")
-
-    async def close(self) -> None:
-        """Close the connection, if there is one."""
-        if self._consumer is not None:
-            await self._consumer.stop()
-
-    async def _read(self, tp: TopicPartition, offsets: Sequence[int]) -> dict[int, str]:
-        consumer = await self._connected()
-        consumer.assign([tp])
-        start = (await consumer.beginning_offsets([tp]))[tp]
-        found: dict[int, str] = {}
-        seen = start - 1
-        for offset in offsets:
-            if offset <= seen:
-                continue
-            consumer.seek(tp, offset)
-            while seen < offset:
-                # There is a later record in any case: the late event.
-                for record in (await consumer.getmany(tp, timeout_ms=_POLL_MS, max_records=_AT_ONCE)).get(tp, ()):
-                    seen = record.offset
-                    event = decode(record.value, record.key, record.timestamp, self._max_future_ms)
-                    if isinstance(event, ClickEvent):
-                        found[seen] = event.event_id
-        return {offset: found[offset] for offset in offsets if offset in found}
-
-    async def _connected(self) -> AIOKafkaConsumer:
-        if self._consumer is None:
-            consumer = AIOKafkaConsumer(
-                **connection(self._settings.kafka),
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                max_partition_fetch_bytes=_FETCH_BYTES,
-            )
-            try:
-                await consumer.start()
-            except BaseException:
-                await consumer.stop()
-                raise
-            self._consumer = consumer
-        return self._consumer
-
-
-def _tell(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    log.warning("cannot read clicks again, trying once more", error=repr(error))

@@ -4,7 +4,7 @@ import asyncio
 import functools
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -104,6 +104,22 @@ def packed(producer: AIOKafkaProducer, records: Iterable[Record]) -> Iterator[An
         yield pack
 
 
+@functools.lru_cache(maxsize=200_000)
+def partition_of(key: bytes, partitions: int) -> int:
+    """Where Kafka's default partitioner puts a key."""
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+async def by_partition(producer: AIOKafkaProducer, topic: str, records: Sequence[Record]) -> dict[int, list[Record]]:
+    """Records with keys by the partition of the topic that they belong to. Raises KafkaError if nobody says how many it has."""
+    found: dict[int, list[Record]] = {}
+    if records:
+        partitions = len(await producer.partitions_for(topic))
+        for record in records:
+            found.setdefault(partition_of(record[0] or b"", partitions), []).append(record)
+    return found
+
+
 class _Packer:
     """Fills one pack a partition and hands it to the producer."""
 
@@ -111,7 +127,6 @@ class _Packer:
         self._producer = producer
         self._topic = topic
         self._partitions = partitions
-        self._partition_of = functools.lru_cache(maxsize=200_000)(self._hashed)
         self._keyless = 0
         self._packs: dict[int, Any] = {}
         self._in_flight: deque[asyncio.Future[Any]] = deque()
@@ -125,7 +140,7 @@ class _Packer:
             raise self._failure
         if len(key or b"") + len(value) > _LARGEST_BYTES:
             raise ConfigurationError(f"a record of {len(value)} bytes is larger than Kafka takes: leave it out")
-        partition = self._next_keyless() if key is None else self._partition_of(key)
+        partition = self._next_keyless() if key is None else partition_of(key, self._partitions)
         while self._pack(partition).append(key=key, value=value, timestamp=None) is None:
             await self.flush(partition)
 
@@ -160,9 +175,6 @@ class _Packer:
         if pack is None:
             pack = self._packs[partition] = self._producer.create_batch()
         return pack
-
-    def _hashed(self, key: bytes) -> int:
-        return int(murmur2(key) & 0x7FFFFFFF) % self._partitions
 
     def _next_keyless(self) -> int:
         self._keyless += 1

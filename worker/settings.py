@@ -51,6 +51,8 @@ class SessionSettings(_Group):
     grace_s: float = Field(300, ge=0)
     forget_s: float = Field(2_592_000, gt=0)
     window: int = Field(64, ge=2, le=10_000)
+    # Whether users have sequences of their own, made of clicks that the worker copies (`worker.follow`).
+    follow_users: bool = False
     max_future_s: float = Field(86_400, ge=0)
 
     @model_validator(mode="after")

@@ -5,9 +5,9 @@ import asyncio
 from tests.support.constant_worker import run_constant_worker
 from tests.support.topics import read, read_scores, send, wait_committed
 from worker.audit.run import Options, audit
+from worker.click_log import KafkaClicks
 from worker.contract.codec import encode
 from worker.contract.events import ClickEvent
-from worker.revise import KafkaClicks
 from worker.settings import Settings
 
 _T0 = 1_760_000_000_000
@@ -42,6 +42,7 @@ async def test_clicks_are_read_by_offset(settings: Settings) -> None:
     await send(settings, [*_clicks("abc", 0, 1, 2), (b"ann", b"{"), *far])
     partition = (await read(settings, settings.topics.clicks))[0].partition
     clicks = KafkaClicks(settings)
-    assert await clicks.event_ids(partition, {0, 2, 3, 1203}) == {0: "a", 2: "c", 1203: "d"}
-    assert await clicks.event_ids(partition, {1}) == {1: "b"}
+    for offsets, expected in ({0, 2, 3, 1203}, {0: "a", 2: "c", 1203: "d"}), ({1}, {1: "b"}), (set[int](), {}):
+        found = await clicks.events(partition, offsets)
+        assert {offset: event.event_id for offset, event in found.items()} == expected
     await clicks.close()

@@ -10,12 +10,12 @@ import contextlib
 import functools
 
 from worker.cli_worker import run_workers
+from worker.click_log import KafkaClicks
 from worker.cold import cold_store
 from worker.contract.features import FeatureSpec, ModelInputs
 from worker.delivery import Delivery
 from worker.errors import InklingError
 from worker.pipeline import Pipeline, warm_up
-from worker.revise import KafkaClicks
 from worker.scoring.base import Scores
 from worker.scoring.fake import ConstantScorer
 from worker.service import configure_logging, one_line, settle

@@ -11,7 +11,7 @@ from worker.record_batch import Records
 from worker.settings import Settings, WorkerSettings
 
 _SETTINGS = Settings()
-_SCORES, _DEAD = _SETTINGS.topics.scores, _SETTINGS.topics.dead
+_SCORES, _DEAD, _CLICKS = _SETTINGS.topics.scores, _SETTINGS.topics.dead, _SETTINGS.topics.clicks
 
 
 class _Pack:
@@ -25,6 +25,9 @@ class _Pack:
     def record_count(self) -> int:
         return self._records
 
+    def size(self) -> int:
+        return 100 * self._records
+
 
 class _Producer:
     """Refuses as many packs for each topic as `refusals` says."""
@@ -32,6 +35,9 @@ class _Producer:
     def __init__(self, refusals: dict[str, BaseException | None]) -> None:
         self.sent: list[str] = []
         self._refusals = refusals
+
+    async def partitions_for(self, _: str) -> set[int]:
+        return {0, 1}
 
     def create_batch(self) -> _Pack:
         return _Pack()
@@ -57,7 +63,7 @@ class _Owner:
         self.written.append(what)
 
 
-_RECORDS = Records.of([(b"key", b"value")]), [(b"key", b"value", [])]
+_RECORDS = Records.of([(b"key", b"value")]), [(b"key", b"value", [])], [(b"user", b"value", []), (b"other", b"value", [])]
 
 
 async def _publish(refusals: dict[str, BaseException | None]) -> Counter[str]:
@@ -73,16 +79,17 @@ async def test_scores_go_out_ahead_of_the_state_or_with_it(at_once: bool) -> Non
     producer, owner, state = _Producer({}), _Owner(), Records.of([(b"v", b"session")])
     delivery = Delivery(Settings(worker=worker), lambda **_: producer)
     await delivery.publish(0, *_RECORDS)
-    assert Counter(producer.sent) == (Counter() if at_once else Counter({_SCORES: 1, _DEAD: 1}))
+    assert Counter(producer.sent) == (Counter() if at_once else Counter({_SCORES: 1, _DEAD: 1, _CLICKS: 1}))
     await delivery.keep(owner, *_RECORDS, state)  # type: ignore[arg-type]
     assert owner.written == [(state, *_RECORDS) if at_once else (state,)]
     assert delivery.at_once == at_once
 
 
-@pytest.mark.parametrize(("refused", "other"), [(_DEAD, _SCORES), (_SCORES, _DEAD)])
-async def test_only_what_was_refused_is_sent_again(refused: str, other: str) -> None:
+@pytest.mark.parametrize("refused", [_DEAD, _SCORES, _CLICKS])
+async def test_only_what_was_refused_is_sent_again(refused: str) -> None:
     """A dead-letter topic that is down for a day must not fill the score topic with copies."""
-    assert await _publish({refused: MessageSizeTooLargeError()}) == Counter({refused: 3, other: 1})
+    sent = await _publish({refused: MessageSizeTooLargeError()})
+    assert sent == Counter({_SCORES: 1, _DEAD: 1, _CLICKS: 1}) | Counter({refused: 3})
 
 
 async def test_an_error_that_is_not_kafkas_is_not_retried() -> None:

@@ -10,7 +10,7 @@ from tests.faults.scoring import HashScorer
 from tests.logs import FORGETFUL, SPEC, START_MS, click
 from worker.batch import fold_batch, score_records
 from worker.contract.codec import encode
-from worker.contract.events import ScoreEvent
+from worker.contract.events import ClickEvent, ScoreEvent
 from worker.contract.features import ModelInputs
 from worker.fetched import Fetched
 from worker.pipeline import _Steps
@@ -74,8 +74,8 @@ class _Clicks:
     def __init__(self, there: dict[int, str]) -> None:
         self._there = there
 
-    async def event_ids(self, partition: int, offsets: Set[int]) -> dict[int, str]:
-        return {offset: self._there[offset] for offset in offsets if offset in self._there}
+    async def events(self, partition: int, offsets: Set[int]) -> dict[int, ClickEvent]:
+        return {offset: click(self._there[offset], START_MS) for offset in offsets if offset in self._there}
 
 
 async def test_a_late_event_has_the_scores_behind_it_made_anew() -> None:

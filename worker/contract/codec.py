@@ -4,7 +4,7 @@ import re
 
 import msgspec
 
-from worker.contract.events import EVENT_TYPES, ClickEvent, InvalidRecord, Reason
+from worker.contract.events import EVENT_TYPES, MAX_ID, ClickEvent, InvalidRecord, Reason
 
 #: Size is checked before parsing, so that a bomb costs nothing.
 MAX_RECORD_BYTES = 256 * 1024
@@ -63,6 +63,11 @@ def decode(value: bytes | None, key: bytes | None, timestamp_ms: int, max_future
     ):
         return event  # what nearly all are: with ids that are neither blank nor hold a control character
     return _checked(event, key, timestamp_ms, max_future_ms)
+
+
+def is_id(name: str) -> bool:
+    """Whether a text may be an event's or a visitor's id."""
+    return 0 < len(name) <= MAX_ID and bool(name.strip()) and not _control.search(name)
 
 
 def encode(event: msgspec.Struct) -> bytes:

@@ -47,7 +47,7 @@ _CODES_AT = VISIBLE // 4
 _NUMBERS_AT = _CODES_AT + len(CODES)
 _CODE_WORDS, _NUMBER_WORDS = len(CODES) // 2, len(NUMBERS) // 2
 assert VISIBLE % 8 == len(CODES) % 2 == len(NUMBERS) % 2 == 0
-_ITEM_AT = _CODES_AT + CODES.index("item")
+_ITEM_AT, _MEMBER_AT = (_CODES_AT + CODES.index(name) for name in ("item", "member"))
 #: The counts that an event finds: those of the visitor come after price, gap, elapsed, position and repeats.
 _SHARED_AT = _NUMBERS_AT + NUMBERS.index("item_views")
 #: Of a hash's block.
@@ -66,6 +66,7 @@ class Batch(NamedTuple):
     cells: Longs  # [B, 3] counter cells of item, category and brand, -1 where the id is missing
     price: Floats
     event_hash: Words
+    of_user: npt.NDArray[np.bool_]  # whether it is to be told of if the one before it in its session has no user (`users`)
 
 
 class Folded(NamedTuple):
@@ -120,11 +121,13 @@ class Encoded(NamedTuple):
 
 
 @compiled()
-def fold(first: int, batch: Batch, folded: Folded, memory: Memory, rules: Rules, out: Encoded, changed: int) -> tuple[int, int]:
+def fold(
+    first: int, batch: Batch, folded: Folded, memory: Memory, rules: Rules, out: Encoded, changed: int
+) -> tuple[int, int, bool]:
     """Fold events from `first` on; `changed` of those before it changed their session.
 
-    Returns where it stopped, and `changed` up to there. It stops at the end, at a late event (`outcome` LATE), or for want
-    of memory, before the event has changed anything.
+    Returns where it stopped, `changed` up to there, and whether that is right behind one `of_user` that follows on one without.
+    Else it stops at the end, at a late event (`outcome` LATE), or for want of memory, before the event has changed anything.
     """
     words = memory.words
     state, message, shared = np.empty(8, np.uint64), np.zeros(_MOST_WORDS, np.uint64), np.empty(9, np.float64)
@@ -147,11 +150,11 @@ def fold(first: int, batch: Batch, folded: Folded, memory: Memory, rules: Rules,
                 folded.outcome[i] = TOO_LATE
                 continue
             folded.outcome[i] = LATE
-            return i, changed
+            return i, changed, False
         if begins:
             if head.room != rules.small:
                 if not has_block(memory, 0, rules.small):
-                    return i, changed
+                    return i, changed, False
                 if head.room:
                     let_go(memory, 1, head.home)
                 head.home, head.room = take(memory, 0, rules.small), rules.small
@@ -161,7 +164,7 @@ def fold(first: int, batch: Batch, folded: Folded, memory: Memory, rules: Rules,
             head.opened, head.unsaved = i, WHOLE
         elif length == head.room and length < rules.window:
             if not has_block(memory, 1, rules.window):
-                return i, changed
+                return i, changed, False
             room = take(memory, 1, rules.window)
             words[room : room + length] = words[home : home + length]
             let_go(memory, 0, home)
@@ -179,7 +182,9 @@ def fold(first: int, batch: Batch, folded: Folded, memory: Memory, rules: Rules,
         if len(out.length):
             write_window(head.home, head.length, memory, out, changed)
         changed += 1
-    return len(batch.slot), changed
+        if batch.of_user[i] and head.length > 1 and not memory.ints[head.home + head.length - 2, _MEMBER_AT]:
+            return i + 1, changed, True
+    return len(batch.slot), changed, False
 
 
 @compiled()

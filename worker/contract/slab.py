@@ -5,7 +5,6 @@ long where slots are few, is cold: packed, until then. Late events are folded by
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +29,9 @@ from worker.contract.packed import (
     visitor_of,
 )
 from worker.contract.revision import Revision, revisions
-from worker.contract.session import Arrival, Outcome, Session, SessionPolicy, session_number
+from worker.contract.session import Arrival, Session, SessionPolicy, session_number
+from worker.contract.step import Changed, Step
+from worker.contract.users import Rows, anonymous_before
 
 Longs = npt.NDArray[np.int64]
 
@@ -42,39 +43,10 @@ _ROW_BYTES = ROW.itemsize
 _WHOLE_ROWS = 4
 _UNKNOWN = 255
 _NO_SLOTS = np.empty(0, np.int64)
-_OUTCOMES = tuple(Outcome)
 #: Of how many sessions in memory the oldest one becomes cold: all would have to be looked at for the oldest of all.
 _LOOKED_AT = 8
 #: How often a visitor's time until forgotten is looked for any that are due.
 _LOOKS = 64
-
-
-class Step(NamedTuple):
-    """What became of B events. Of the C that changed their session: `at` [C] says which, the rest is as it was right after.
-
-    `chains` are the hashes of exactly what the model sees (`Session.input_hash` as a number).
-    """
-
-    outcome: npt.NDArray[np.uint8]  # [B] index into tuple(Outcome)
-    at: npt.NDArray[np.int64]
-    session: npt.NDArray[np.uint64]  # [C] session id as a number
-    position: npt.NDArray[np.int64]  # [C]
-    chain: npt.NDArray[np.uint64]  # [C]
-    inputs: ModelInputs | None  # of C windows; None when C is 0 or nobody asked
-    revisions: list[Revision]  # other events, to be scored anew for the late ones among the B, in the order of these
-
-    def outcomes(self) -> dict[Outcome, int]:
-        """How many events did what."""
-        return {_OUTCOMES[code]: int(count) for code, count in enumerate(np.bincount(self.outcome, minlength=len(_OUTCOMES)))}
-
-
-class Changed(NamedTuple):
-    """N sessions that changed, packed one behind the other: with all of their rows, or with the new ones."""
-
-    keys: list[bytes]  # visitor ids in UTF-8
-    first: Longs  # [N] which row of the window comes first
-    packed: bytes
-    sizes: Longs  # [N] bytes
 
 
 class Slab:
@@ -111,8 +83,13 @@ class Slab:
     def __len__(self) -> int:
         return len(self._slots) + len(self._cold)
 
-    def fold(self, clicks: Clicks, offsets: Sequence[int] | Longs, encode: bool = True) -> Step:
-        """Fold events in. `offsets` is where they stand in the partition's log; `encode` asks for the model's inputs."""
+    def fold(
+        self, clicks: Clicks, offsets: Sequence[int] | Longs, encode: bool = True, of_user: npt.NDArray[np.bool_] | None = None
+    ) -> Step:
+        """Fold events in. `offsets` is where they stand in the partition's log; `encode` asks for the model's inputs, and
+        `of_user` [B] says of which events it is asked whether they are `logins`.
+        """
+        size = len(clicks.keys)
         batch = kernel.Batch(
             self._slots_of(clicks.keys),
             clicks.time_ms,
@@ -121,8 +98,8 @@ class Slab:
             self.counters.cells_of(clicks.codes),
             clicks.price,
             clicks.event_hash,
+            np.zeros(size, np.bool_) if of_user is None else of_user,
         )
-        size = len(clicks.keys)
         folded = kernel.Folded(
             np.full(size, _UNKNOWN, np.uint8),
             np.empty(size, np.uint64),
@@ -141,16 +118,21 @@ class Slab:
         remote = batch.time_ms + self.policy.forget_ms <= newest_ms
         at = changed = 0
         anew: list[Revision] = []
+        logins: dict[int, Rows] = {}
         while True:
-            at, changed = kernel.fold(at, batch, folded, self._memory(), self._rules, out, changed)
+            at, changed, login = kernel.fold(at, batch, folded, self._memory(), self._rules, out, changed)
             self._name_sessions(batch, remote, folded)
-            if at == size:
+            if login:
+                self._note_login(at - 1, batch, logins)
+            elif at == size:
                 break
-            if folded.outcome[at] == LATE:
+            elif folded.outcome[at] == LATE:
                 anew += self._fold_late(at, clicks.event(at), batch, folded)
                 if encode:
                     head = self._heads[batch.slot[at]]
                     kernel.write_window(head["home"], head["length"], self._memory(), out, changed)
+                if batch.of_user[at]:
+                    self._note_login(at, batch, logins)
                 changed += 1
                 at += 1
             else:
@@ -160,7 +142,7 @@ class Slab:
         seen = None
         if encode and changed:
             seen = inputs.part(slice(changed))
-        return Step(folded.outcome, done, folded.session[done], folded.position[done], folded.chain[done], seen, anew)
+        return Step(folded.outcome, done, folded.session[done], folded.position[done], folded.chain[done], seen, anew, logins)
 
     @property
     def newest_ms(self) -> int:
@@ -334,10 +316,20 @@ class Slab:
         folded.chain[at] = self._words[head["home"] + head["length"] - 1, kernel.CHAIN]
         return revisions(before, arrival, session, self.spec)
 
+    def _note_login(self, at: int, batch: kernel.Batch, logins: dict[int, Rows]) -> None:
+        """The event was just folded: note what of its session is without a user right before it, if anything."""
+        earlier = anonymous_before(self._rows(int(batch.slot[at])), int(batch.offset[at]))
+        if len(earlier):
+            logins[at] = earlier
+
     def _read(self, visitor: str, slot: int) -> Session:
         head = self._heads[slot]
-        rows = self._words[head["home"] : head["home"] + head["length"]].tobytes()
-        return session_of(visitor, tuple(head[name].item() for name in FIELDS), rows)
+        return session_of(visitor, tuple(head[name].item() for name in FIELDS), self._rows(slot))
+
+    def _rows(self, slot: int) -> bytes:
+        head = self._heads[slot]
+        rows: bytes = self._words[head["home"] : head["home"] + head["length"]].tobytes()
+        return rows
 
     def _write(self, slot: int, session: Session, seen_ms: int) -> None:
         """Put a session into its slot; the changelog needs it whole."""

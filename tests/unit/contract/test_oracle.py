@@ -5,74 +5,23 @@ import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import duckdb
 import msgspec
 import numpy as np
 import pytest
 
 from tests.logs import fold_events
+from tests.support.oracle import POLICY, SPEC, START_MS, Answer, copies, late_and_doubled, sessions
 from training.read import EventFiles
 from training.simulate import load_shop, simulate
 from worker.contract.events import ClickEvent
-from worker.contract.features import NUMBERS, ROW, FeatureSpec, bucket
-from worker.contract.session import Session, SessionPolicy
+from worker.contract.features import NUMBERS, ROW
+from worker.contract.session import Session
 from worker.contract.slab import Slab
+from worker.contract.users import copy_for, user_of
 
-#: Nobody is forgotten.
-_POLICY = SessionPolicy(forget_ms=10 * 365 * 86_400_000)
-#: Longer than any session here, so that nothing leaves a window.
-_SPEC = FeatureSpec(window=4096)
 _BATCH = 257
-_START_MS = 1_760_000_000_000
-#: A record is this much late at most, so some are too late.
-_LATENESS_MS = 2 * _POLICY.grace_ms
 _DATA = Path(os.environ.get("INKLING_TEST_DATA", "../shared/data"))
 _FIRST = 20_000
-
-#: What is known of an event: `kept` and then its session's number within the visitor and how many of it had arrived;
-#: and where it is in the end, in order of event time.
-_ORACLE = """
-with arrived as (
-    select *, max(event_time) over (
-        partition by visitor_id order by "offset" rows between unbounded preceding and 1 preceding
-    ) as newest
-    from log
-), numbered as (
-    select *, sum(case when newest is null or event_time - newest >= $gap then 1 else 0 end) over (
-        partition by visitor_id order by "offset"
-    ) as session
-    from arrived where newest is null or event_time >= newest - $grace
-), kept as (
-    select * from numbered qualify row_number() over (partition by visitor_id, session, event_id order by "offset") = 1
-), visits as (
-    select visitor_id, session, lag(max(event_time)) over (partition by visitor_id order by session) as before
-    from kept group by visitor_id, session
-)
-select
-    "offset", kept.visitor_id, session,
-    count(*) over (partition by kept.visitor_id, session order by "offset") as arrived,
-    row_number() over sequence as position,
-    coalesce(event_time - lag(event_time) over sequence, 0) / 1000 as gap_s,
-    (event_time - first_value(event_time) over sequence) / 1000 as elapsed_s,
-    case when item = 0 then 0 else
-        count(*) over (partition by kept.visitor_id, session, item order by event_time, "offset") - 1
-    end as repeats,
-    (event_time - before) / 1000 as since_visit_s
-from kept join visits using (visitor_id, session)
-window sequence as (partition by kept.visitor_id, session order by event_time, "offset")
-order by "offset"
-"""
-
-
-def late_and_doubled(events: Sequence[ClickEvent], seed: int) -> list[ClickEvent]:
-    """The events in the order of an arrival that delays a third of them, with copies of some."""
-    draw = random.Random(seed)
-    arrivals = []
-    for event in events:
-        for _ in range(1 + (draw.random() < 0.05)):
-            delay_ms = draw.uniform(0, _LATENESS_MS) if draw.random() < 0.33 else 0
-            arrivals.append((event.event_time + delay_ms, len(arrivals), event))
-    return [event for *_, event in sorted(arrivals, key=lambda arrival: arrival[:2])]
 
 
 def logs() -> Iterator[pytest.param]:
@@ -86,7 +35,7 @@ def logs() -> Iterator[pytest.param]:
 def events_of(source: str | Path) -> list[ClickEvent]:
     if isinstance(source, Path):
         return [event for event, _ in zip(EventFiles([source]).events(), range(_FIRST), strict=False)]
-    return list(simulate(load_shop(source), 1500, 5, _START_MS, hours=48).events())
+    return list(simulate(load_shop(source), 1500, 5, START_MS, hours=48).events())
 
 
 @pytest.mark.slow
@@ -94,18 +43,66 @@ def events_of(source: str | Path) -> list[ClickEvent]:
 def test_the_whole_log_at_once_says_the_same(source: str | Path) -> None:
     """Which events count, how they are cut into sessions, and where the late ones end up among the others."""
     log = late_and_doubled(events_of(source), seed=1)
-    expected = oracle(log)
-    slab = Slab(_SPEC, _POLICY)
-    at, session, position = [], [], []
+    expected = sessions(log)
+    # The log is worth it: some are late and put in their place, some too late, some copies.
+    assert len(log) - len(expected) > 20
+    assert sum(row["position"] != row["arrived"] for row in expected) > 20
+    compare_folded(log, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["electronics", "rees46"])
+def test_the_whole_log_at_once_says_the_same_of_users(source: str) -> None:
+    """Which events of anonymous visitors go to the user who logs in, at which event, and what the users' sequences are then."""
+    log = late_and_doubled(logged_in(events_of(source), seed=2), seed=3)
+    expected = copies(log)
+    copied, _ = folded(log)
+    assert copied == [(row["cause"], row["offset"], row["user_id"]) for row in expected]
+    taken_along = sum(row["cause"] != row["offset"] for row in expected)
+    assert 200 < taken_along < len(expected) - 200
+    users = [copy_for(f"user:{user}", log[offset]) for _, offset, user in copied]
+    compare_folded(users, sessions(users))
+
+
+def logged_in(events: Sequence[ClickEvent], seed: int) -> list[ClickEvent]:
+    """The events of visitors who log in and out; three visitors are one user, now and then another."""
+    draw = random.Random(seed)
+    users: dict[str, str | None] = {}
+    names: dict[str, int] = {}
+    found = []
+    for event in events:
+        visitor = event.visitor_id
+        if draw.random() < 0.2 or visitor not in users:
+            users[visitor] = None if draw.random() < 0.6 else f"u{names.setdefault(visitor, len(names)) // 3}"
+            if users[visitor] and draw.random() < 0.1:
+                users[visitor] = "another"
+        found.append(msgspec.structs.replace(event, user_id=users[visitor]))
+    return found
+
+
+def folded(log: Sequence[ClickEvent]) -> tuple[list[tuple[int, int, str | None]], tuple[list[int], list[int], list[int], Slab]]:
+    """What there is to copy, as cause, event and user; and for each event that counts its offset, session and position."""
+    slab = Slab(SPEC, POLICY)
+    copied: list[tuple[int, int, str | None]] = []
+    at: list[int] = []
+    session: list[int] = []
+    position: list[int] = []
     for start in range(0, len(log), _BATCH):
         events = log[start : start + _BATCH]
         step = fold_events(slab, events, range(start, start + len(events)))
+        for number in step.at.tolist():
+            if user_of(events[number]) is not None:
+                earlier = step.logins[number]["offset"].tolist() if number in step.logins else []
+                copied += [(start + number, offset, events[number].user_id) for offset in (*earlier, start + number)]
         at += (step.at + start).tolist()
         session += step.session.tolist()
         position += step.position.tolist()
-    # The log is worth it: some are late and put in their place, some too late, some copies.
-    assert len(log) - len(at) > 20
-    assert sum(row["position"] != row["arrived"] for row in expected) > 20
+    return copied, (at, session, position, slab)
+
+
+def compare_folded(log: Sequence[ClickEvent], expected: Sequence[Answer]) -> None:
+    """The fold of a log against what the query says of it."""
+    _, (at, session, position, slab) = folded(log)
     assert at == [row["offset"] for row in expected]
     assert position == [row["arrived"] for row in expected]
     # The same sessions, whatever they are called.
@@ -118,23 +115,7 @@ def test_the_whole_log_at_once_says_the_same(source: str | Path) -> None:
     compare_windows(list(slab.sessions()), rows)
 
 
-def oracle(log: Sequence[ClickEvent]) -> list[dict[str, int | float | str | None]]:
-    """What the query says of each event that counts."""
-    # Items are told apart by their buckets only.
-    items = [bucket("item", event.item_id, _SPEC.item_buckets) if event.item_id else 0 for event in log]
-    times, ids, visitors = zip(*((event.event_time, event.event_id, event.visitor_id) for event in log), strict=True)
-    with duckdb.connect() as database:
-        database.execute('create table log ("offset" bigint, event_time bigint, event_id text, visitor_id text, item bigint)')
-        database.execute(
-            "insert into log select unnest($1), unnest($2), unnest($3), unnest($4), unnest($5)",
-            [list(range(len(log))), list(times), list(ids), list(visitors), items],
-        )
-        found = database.execute(_ORACLE, {"gap": _POLICY.gap_ms, "grace": _POLICY.grace_ms})
-        fields = [column[0] for column in found.description or ()]
-        return [dict(zip(fields, row, strict=True)) for row in found.fetchall()]
-
-
-def compare_windows(sessions: Sequence[Session], rows: dict[int, dict[str, int | float | str | None]]) -> None:
+def compare_windows(sessions: Sequence[Session], rows: dict[int, Answer]) -> None:
     """The window of each visitor's newest session against the rows of the query."""
     seen = 0
     for session in sessions:
@@ -152,9 +133,9 @@ def compare_windows(sessions: Sequence[Session], rows: dict[int, dict[str, int |
 def test_the_oracle_is_not_asked_in_vain() -> None:
     """One event in another place is found out."""
     log = [
-        ClickEvent("a", _START_MS, "v", "view", item_id="i"),
-        ClickEvent("b", _START_MS + 60_000, "v", "view", item_id="i"),
+        ClickEvent("a", START_MS, "v", "view", item_id="i"),
+        ClickEvent("b", START_MS + 60_000, "v", "view", item_id="i"),
     ]
-    swapped = [msgspec.structs.replace(log[0], event_time=_START_MS + 90_000), log[1]]
-    assert [row["position"] for row in oracle(log)] == [1, 2]
-    assert [row["position"] for row in oracle(swapped)] == [2, 1]
+    swapped = [msgspec.structs.replace(log[0], event_time=START_MS + 90_000), log[1]]
+    assert [row["position"] for row in sessions(log)] == [1, 2]
+    assert [row["position"] for row in sessions(swapped)] == [2, 1]

@@ -14,6 +14,7 @@ from worker.contract.fold import Fold
 from worker.contract.packed import unpack
 from worker.contract.session import Outcome, SessionPolicy
 from worker.contract.slab import Slab
+from worker.contract.users import anonymous_before
 
 
 def by_batches(slab: Slab, log: list[ClickEvent], ends: set[int], after_each: Callable[[], None] = lambda: None) -> None:
@@ -29,6 +30,11 @@ def by_batches(slab: Slab, log: list[ClickEvent], ends: set[int], after_each: Ca
         assert [tuple(Outcome)[code] for code in step.outcome] == [outcome for _, outcome, _ in expected]
         assert step.revisions == [revision for one in expected for revision in one.revisions]
         changed = [session for session, outcome, _ in expected if outcome.changed]
+        assert {number: earlier.tobytes() for number, earlier in step.logins.items()} == {
+            number: earlier.tobytes()
+            for number, (session, outcome, _) in enumerate(expected)
+            if outcome.changed and events[number].user_id and len(earlier := anonymous_before(session.rows, offsets[number]))
+        }
         assert step.at.tolist() == [number for number, (_, outcome, _) in enumerate(expected) if outcome.changed]
         assert [f"{one:016x}" for one in step.session.tolist()] == [one.session_id for one in changed]
         assert step.position.tolist() == [one.position for one in changed]
