@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from aiokafka import ConsumerRecord
 
+from worker.audit.copies import Copies, CopyAudit
 from worker.audit.outcomes import OutcomeAudit
 from worker.audit.recompute import Sample
 from worker.audit.report import Report
@@ -21,8 +22,10 @@ from worker.contract.features import FeatureSpec, ModelInputs, encode_rows
 from worker.contract.fold import Fold
 from worker.contract.revision import Revision
 from worker.contract.session import Outcome, SessionPolicy
-from worker.contract.slab import Slab, Step
+from worker.contract.slab import Slab
+from worker.contract.step import Step
 from worker.dead import DeadLetter, parse_dead, parse_dropped
+from worker.follow import of_users
 
 Longs = npt.NDArray[np.int64]
 
@@ -38,6 +41,7 @@ class Rules(NamedTuple):
     spec: FeatureSpec
     policy: SessionPolicy
     max_future_ms: int
+    follow_users: bool = False
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -77,6 +81,7 @@ class PartitionAudit:
         self._defined = 0  # clicks that were folded by the definition
         self._found: list[tuple[int, str, str]] = []  # offset, check and offender, of the clicks under replay
         self._outcomes = OutcomeAudit(str(scope), self.said, rules.policy, self.report)
+        self._copies = CopyAudit(scope.topic, scope.partition)
         self._dead: dict[int, _Buried] = {}
         self._next = scope.start  # below it, the clicks that there are have been replayed
         self._unfinished: int | None = None  # the lowest click without a result
@@ -114,6 +119,8 @@ class PartitionAudit:
         for row, invalid in taken.invalid:
             self._check_invalid(records[row], invalid)
         self._outcomes.add_clicks(taken, numbers[0])
+        if self._rules.follow_users:
+            self._copies.add_there(records, taken)
         self.report.counts["clicks"] += len(records)
         self.report.checks["I1"].checked += len(records)
         if len(taken.at):
@@ -135,6 +142,10 @@ class PartitionAudit:
         self._check_committed()
         self._outcomes.finish()
         return self.report
+
+    def copies(self) -> Copies:
+        """What there is to be compared with other partitions (`copies.compare`)."""
+        return self._copies.told(self._scope.start, self._scope.end, self._scope.committed)
 
     def _add_dead(self, record: ConsumerRecord) -> None:
         letter = parse_dead(record.value, record.key, record.headers)
@@ -187,8 +198,11 @@ class PartitionAudit:
         self.report.checks["I2"].checked += int(scored.sum())
         if not self._whole:
             return
-        step = self._fold.fold(clicks, offsets, encode=self.sample.size > 0)
+        members = of_users(clicks) if self._rules.follow_users else None
+        step = self._fold.fold(clicks, offsets, encode=self.sample.size > 0, of_user=members)
         self._fold.drop_changed()
+        if members is not None:
+            self._copies.add_due(clicks, offsets, members, step)
         self._check_definition(clicks, offsets, step)
         changed = np.zeros(len(offsets), bool)
         changed[step.at] = True

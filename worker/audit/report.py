@@ -8,7 +8,7 @@ import msgspec
 #: The checks, in the order of the report. Each holds for every partition by itself.
 CHECKS: dict[str, str] = {
     "I1": "every click has exactly one of score, dead letter (whole, for the right reason) and policy drop; what a late one "
-    "changes is scored anew",
+    "changes is scored anew, and those of users are copied to the users' sequences",
     "I2": "one score per click: copies after a crash are the same",
     "I3": "score and click belong together; session and input hash equal those of a replay",
     "I4": "positions in a session rise by one",

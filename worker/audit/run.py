@@ -12,6 +12,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from worker.audit.copies import Copies, compare
 from worker.audit.partition import PartitionAudit, Rules, Scope
 from worker.audit.recompute import recompute
 from worker.audit.report import Report
@@ -64,7 +65,9 @@ async def audit(settings: Settings, options: Options, tell: Callable[[int], None
                 await _task(settings, rules, options, consumer, partitions, number, committed.get(number))
                 for number in range(partitions[settings.topics.clicks])
             ]
-        await _run(tasks, options.processes, report, tell)
+        copies = await _run(tasks, options.processes, report, tell)
+        if rules.follow_users:
+            compare(settings.topics.clicks, copies, report)
     except KafkaError as error:
         raise ConfigurationError(
             f"cannot read the topics at {settings.kafka.bootstrap_servers}: {error!r}; "
@@ -124,7 +127,7 @@ async def _rules(settings: Settings, consumer: AIOKafkaConsumer, partitions: dic
                     spec = msgspec.json.decode(record.value, type=_Pointer).spec
     check_spec(spec, "the champion")
     policy = settings.session.policy
-    return Rules(spec, policy, int(settings.session.max_future_s * 1000))
+    return Rules(spec, policy, int(settings.session.max_future_s * 1000), settings.session.follow_users)
 
 
 async def _task(
@@ -146,27 +149,33 @@ async def _task(
     return _Task(settings, rules, options, Scope(topics.clicks, number, start, end, committed), written)
 
 
-async def _run(tasks: list[_Task], processes: int, report: Report, tell: Callable[[int], None]) -> None:
+async def _run(tasks: list[_Task], processes: int, report: Report, tell: Callable[[int], None]) -> list[Copies]:
+    """Audit the partitions; what they tell of copies is still to be compared."""
     clicks = sum(task.scope.end - task.scope.start for task in tasks)
     processes = min(processes, len(tasks), 1 + clicks // _WORTH_A_PROCESS)
     if processes == 1:
+        parts = []
         for task in tasks:
-            report.add(await _audit_partition(task))
+            part, copies = await _audit_partition(task)
+            parts.append(copies)
+            report.add(part)
             tell(report.counts["clicks"])
-        return
+        return parts
     # Not forked: this process has a running event loop.
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"), initializer=settle) as pool:
         loop = asyncio.get_running_loop()
-        for part in await asyncio.gather(*(loop.run_in_executor(pool, _audit_in_process, task) for task in tasks)):
-            report.add(part)
-            tell(report.counts["clicks"])
+        audited = await asyncio.gather(*(loop.run_in_executor(pool, _audit_in_process, task) for task in tasks))
+    for part, _ in audited:
+        report.add(part)
+        tell(report.counts["clicks"])
+    return [copies for _, copies in audited]
 
 
-def _audit_in_process(task: _Task) -> Report:
+def _audit_in_process(task: _Task) -> tuple[Report, Copies]:
     return asyncio.run(_audit_partition(task))
 
 
-async def _audit_partition(task: _Task) -> Report:
+async def _audit_partition(task: _Task) -> tuple[Report, Copies]:
     topics, scope = task.settings.topics, task.scope
     partition = PartitionAudit(scope, task.rules, task.options.sample if task.options.model_repository else 0)
     async with reader(task.settings.kafka) as consumer:
@@ -183,4 +192,4 @@ async def _audit_partition(task: _Task) -> Report:
     report = partition.finish()
     if task.options.model_repository is not None:
         recompute(partition.sample, partition.said, str(scope), task.options.model_repository, report)
-    return report
+    return report, partition.copies()

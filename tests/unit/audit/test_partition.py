@@ -14,7 +14,8 @@ from worker.audit.report import Report
 from worker.contract.codec import encode
 from worker.contract.events import EVENT_TYPES, HORIZONS, ClickEvent, OutcomeEvent, ScoreEvent
 from worker.contract.session import SessionPolicy
-from worker.contract.slab import Slab, Step
+from worker.contract.slab import Slab
+from worker.contract.step import Step
 from worker.dead import Origin
 from worker.labels import OUTCOMES_PER_SCORE, PROGRESS_HEADER, Progress
 from worker.settings import Settings, TopicSettings
@@ -111,8 +112,8 @@ def test_an_error_in_the_columns_is_found(world: World, monkeypatch: pytest.Monk
     """Also where the worker makes the same error: the definition of a session is asked as well."""
     fold = Slab.fold
 
-    def wrong(self: Slab, events: Sequence[ClickEvent], offsets: Sequence[int], encode: bool = True) -> Step:
-        step = fold(self, events, offsets, encode)
+    def wrong(self: Slab, events: Sequence[ClickEvent], offsets: Sequence[int], **asked: object) -> Step:
+        step = fold(self, events, offsets, **asked)
         if 4 in offsets:
             step.chain[list(offsets).index(4)] = 0
         return step
