@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, RequestTimedOutErr
 from aiokafka.record import MemoryRecords
 
 from tests.faults.broker import Broker, Payload
+from tests.faults.clicks import PARTITIONS
 from tests.faults.network import Network, Process
 from worker.record_batch import RecordBatch
 
@@ -118,6 +119,9 @@ class FakeProducer:
 
     async def stop(self) -> None:
         await self._process.awake()
+
+    async def partitions_for(self, _: str) -> set[int]:
+        return set(range(PARTITIONS))
 
     def create_batch(self) -> Builder:
         return Builder(self.room)

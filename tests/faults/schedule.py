@@ -1,19 +1,14 @@
 """What happens in one simulation, all of it drawn from a seed: clicks, workers, and what befalls them."""
 
-import json
 import random
-from collections.abc import Collection, Mapping, Set
 from typing import Literal, NamedTuple
 
-from aiokafka import ConsumerRecord, TopicPartition
-
+from tests.faults.clicks import PARTITIONS, SENT_WITHIN_S, Sent, draw_clicks
 from tests.faults.network import FAILPOINTS
-from tests.logs import FORGETFUL, START_MS, click
+from tests.logs import FORGETFUL
 from tests.logs import WIDE as SPEC
-from worker.contract.codec import encode
 from worker.settings import SessionSettings, Settings, TopicSettings, WorkerSettings
 
-PARTITIONS = 2
 SETTINGS = Settings(
     topics=TopicSettings(partitions=PARTITIONS),
     session=SessionSettings(
@@ -21,11 +16,10 @@ SETTINGS = Settings(
     ),
     worker=WorkerSettings(drain_s=0.3),
 )
-CLICKS = SETTINGS.topics.clicks
 #: How long faults happen, in virtual seconds. Then everything heals.
-FAULTS_S = 1.5
+FAULTS_S = SENT_WITHIN_S
 
-__all__ = ["CLICKS", "FAULTS_S", "PARTITIONS", "SETTINGS", "SPEC", "Clicks", "Fault", "Kind", "Schedule", "draw", "draw_clicks"]
+__all__ = ["FAULTS_S", "SETTINGS", "SPEC", "Fault", "Kind", "Schedule", "draw"]
 
 Kind = Literal["crash", "pause", "start", "stop", "away", "compact", "wake"]
 _KINDS: tuple[Kind, ...] = (
@@ -46,7 +40,6 @@ _KINDS: tuple[Kind, ...] = (
 _CALM: tuple[Kind, ...] = ("start", "stop", "compact")
 _CALM_SHARE = 0.15
 _EXACTLY_ONCE_SHARE = 0.25
-_GARBAGE = (None, b"", b"{", b"[1]", b'{"event_id": "x"}')
 
 
 class Fault(NamedTuple):
@@ -62,45 +55,11 @@ class Fault(NamedTuple):
         return f"{self.at_s:6.3f} {self.kind} worker {self.worker} at {self.failpoint or 'once'} for {self.for_s:.2f} s"
 
 
-class Clicks:
-    """The clicks topic: records by partition, each visible from a moment on."""
-
-    def __init__(self, records: list[list[tuple[float, ConsumerRecord]]]) -> None:
-        self.records = records
-
-    @property
-    def ends(self) -> dict[int, int]:
-        """The offset to be committed at the end, for partitions with records."""
-        return {number: part[-1][1].offset + 1 for number, part in enumerate(self.records) if part}
-
-    def now_ms(self, at_s: float) -> int:
-        """The clock on the wall at a moment of the simulation."""
-        return START_MS + int(at_s * 1000)
-
-    def fetch(
-        self, positions: Mapping[TopicPartition, int], wanted: Collection[TopicPartition], now_s: float, most: int
-    ) -> dict[TopicPartition, list[ConsumerRecord]]:
-        """What is there from the positions on: a few records of each partition wanted, as fetches do."""
-        found = {}
-        for tp in wanted:
-            at = positions[tp]
-            there = [record for seen_s, record in self.records[tp.partition] if record.offset >= at and seen_s <= now_s]
-            if there:
-                # An odd number that changes with the position, so that batches differ after each way of coming here.
-                found[tp] = there[: 1 + (at * 7 + int(now_s * 1000)) % most]
-        return found
-
-    def event_ids(self, partition: int, offsets: Set[int]) -> dict[int, str]:
-        """The event ids of clicks, by offset."""
-        wanted = (record for _, record in self.records[partition] if record.offset in offsets)
-        return {record.offset: json.loads(record.value or b"")["event_id"] for record in wanted}
-
-
 class Schedule(NamedTuple):
     """A simulation to run."""
 
     seed: int
-    clicks: Clicks
+    clicks: list[Sent]
     workers: int
     unruly: float  # share of requests that are lost, late or answered in vain
     faults: list[Fault]
@@ -108,10 +67,11 @@ class Schedule(NamedTuple):
 
     @property
     def settings(self) -> Settings:
-        """What the workers are told. In one of three nearly all sessions are cold."""
+        """What the workers are told. In one of three nearly all sessions are cold, in one of two users are followed."""
         worker = SETTINGS.worker.model_copy(update={"delivery": "exactly_once"}) if self.exactly_once else SETTINGS.worker
         state = SETTINGS.state.model_copy(update={"hot_sessions": None if self.seed % 3 else 1})
-        return SETTINGS.model_copy(update={"worker": worker, "state": state})
+        session = SETTINGS.session.model_copy(update={"follow_users": self.seed % 2 == 1})
+        return SETTINGS.model_copy(update={"worker": worker, "state": state, "session": session})
 
     @property
     def calm(self) -> bool:
@@ -127,36 +87,6 @@ def draw(seed: int) -> Schedule:
     faults = sorted(_fault(dice, dice.choice(kinds)) for _ in range(dice.randint(1, 8)))
     unruly = 0.0 if kinds is _CALM else dice.choice((0.0, 0.0, 0.05, 0.15))
     return Schedule(seed, clicks, dice.randint(1, 3), unruly, faults, exactly_once=dice.random() < _EXACTLY_ONCE_SHARE)
-
-
-def draw_clicks(dice: random.Random, number: int) -> Clicks:
-    """Clicks of a few visitors: in order, late, twice, and some that are none; their offsets have gaps."""
-    records: list[list[tuple[float, ConsumerRecord]]] = [[] for _ in range(PARTITIONS)]
-    offsets = [0] * PARTITIONS
-    time_ms, seen_s = START_MS, 0.0
-    sent: list[tuple[bytes | None, bytes | None, int]] = []
-    for n in range(number):
-        time_ms += dice.choice((0, 1, 700, 2_000, 9_999, 10_000))
-        seen_s += dice.choice((0.0, 0.0, 0.01, 0.1))
-        chance = dice.random()
-        partition = dice.randrange(PARTITIONS)
-        visitor = f"v{partition}{dice.randrange(3)}"
-        key: bytes | None = visitor.encode()
-        value: bytes | None
-        if chance < 0.08 and sent:
-            key, value, partition = dice.choice(sent)
-        elif chance < 0.18:
-            key, value = dice.choice((key, None)), dice.choice(_GARBAGE)
-        else:
-            late_ms = dice.choice((0, 0, 0, 0, 700, 3_999, 20_000))
-            kind, item = dice.choice(("view", "cart", "purchase")), dice.choice((None, "lamp", "chair"))
-            value = encode(click(f"e{n}", time_ms - late_ms, visitor, kind, item))
-        sent.append((key, value, partition))
-        offset = offsets[partition]
-        record = ConsumerRecord(CLICKS, partition, offset, time_ms, 0, key, value, None, 0, 0, ())
-        records[partition].append((min(seen_s, FAULTS_S), record))
-        offsets[partition] += dice.choice((1, 1, 1, 1, 1, 3))
-    return Clicks(records)
 
 
 def _fault(dice: random.Random, kind: Kind) -> Fault:

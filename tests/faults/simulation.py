@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import structlog
 
 from tests.faults.broker import Broker
-from tests.faults.checker import Checker, Replay, Violation
+from tests.faults.checker import Checker, Violation
+from tests.faults.clicks import PARTITIONS, ClickTopic
 from tests.faults.group import Group
 from tests.faults.loop import VirtualLoop
 from tests.faults.network import Network, Process, own_tasks
-from tests.faults.schedule import FAULTS_S, PARTITIONS, SETTINGS, Fault, Schedule
+from tests.faults.schedule import FAULTS_S, SETTINGS, Fault, Schedule
 from tests.faults.worker import SimWorker, World
 
 #: After the last fault, how long the clicks may take to be finished.
@@ -42,19 +43,18 @@ class Result(NamedTuple):
 
 def run(schedule: Schedule, bug: AbstractContextManager[object] | None = None) -> Result:
     """Run a schedule to its end, with a bug put in if one is given. The same schedule gives the same result."""
-    replay = Replay(schedule.clicks)  # without the bug
     with bug or nullcontext():
-        return _run(schedule, replay)
+        return _run(schedule)
 
 
-def _run(schedule: Schedule, replay: Replay) -> Result:
+def _run(schedule: Schedule) -> Result:
     trace: list[TraceLine] = []
     counts: Counter[str] = Counter()
     violation = None
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         loop = runner.get_loop()
         loop.set_exception_handler(lambda *_: None)  # of tasks whose process was killed
-        simulation = Simulation(schedule, replay, trace, counts)
+        simulation = Simulation(schedule, trace, counts)
         try:
             runner.run(simulation.run())
         except Violation as error:
@@ -74,7 +74,7 @@ def quiet() -> None:
 class Simulation:
     """A schedule under way."""
 
-    def __init__(self, schedule: Schedule, replay: Replay, trace: list[TraceLine], counts: Counter[str]) -> None:
+    def __init__(self, schedule: Schedule, trace: list[TraceLine], counts: Counter[str]) -> None:
         self._schedule = schedule
         self._trace = trace
         self.counts = counts
@@ -82,8 +82,9 @@ class Simulation:
         self._broker = Broker()
         self._network = Network(random.Random(schedule.seed + 2), schedule.unruly, counts)
         self._group = Group(PARTITIONS, self._on_commit)
-        self._checker = Checker(schedule, replay, self._broker)
-        self._world = World(self._broker, self._group, self._network, schedule, self.note, self._on_restore)
+        self._clicks = ClickTopic(self._broker, schedule.clicks)
+        self._checker = Checker(schedule, self._clicks, self._broker)
+        self._world = World(self._broker, self._clicks, self._group, self._network, schedule, self.note, self._on_restore)
         self._workers: dict[str, tuple[Process, SimWorker, asyncio.Task[None]]] = {}
         self._started = 0
         self._furthest: Counter[int] = Counter()  # commits; one that comes late may set Kafka's back, which does no harm
@@ -154,11 +155,11 @@ class Simulation:
         for process, _, _ in self._workers.values():
             process.armed.clear()
             process.wake()
-        ends = self._schedule.clicks.ends
         until = _now() + _HEAL_S
-        while any(self._furthest[partition] < end for partition, end in ends.items()):
+        self._clicks.arrive(_now())
+        while not self._clicks.finished(self._furthest):
             if _now() > until:
-                raise Violation(f"stuck: committed {dict(self._furthest)} of {ends}")
+                raise Violation(f"stuck: committed {dict(self._furthest)}")
             if not self._workers:
                 self.start()
             await self._advance(_STEP_S)
@@ -166,7 +167,8 @@ class Simulation:
     def end(self) -> None:
         """Nothing of it goes on."""
         self.counts["generations"] += self._group.generation
-        self.counts["events"] += sum(map(len, self._schedule.clicks.records))
+        self.counts["events"] += len(self._schedule.clicks)
+        self.counts["copies for users"] += self._checker.copies
 
     def note(self, who: str, *what: Any) -> None:
         """Add to the trace."""

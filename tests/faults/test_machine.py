@@ -5,8 +5,9 @@ import random
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.faults.clicks import draw_clicks
 from tests.faults.network import FAILPOINTS
-from tests.faults.schedule import FAULTS_S, Fault, Schedule, draw_clicks
+from tests.faults.schedule import FAULTS_S, Fault, Schedule
 from tests.faults.simulation import run
 
 _times = st.integers(0, int(FAULTS_S * 100)).map(lambda hundredths: hundredths / 100)

@@ -10,13 +10,15 @@ from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, KafkaConnectionError, RequestTimedOutError
 
 from tests.faults.broker import Broker, Entry, Log, as_record
+from tests.faults.clicks import TOPIC, ClickTopic, now_ms
 from tests.faults.group import Assignment, Group
 from tests.faults.network import Network, Process
 from tests.faults.producer import PACK_BYTES, FakeProducer, Link
-from tests.faults.schedule import CLICKS, SETTINGS, SPEC, Schedule
+from tests.faults.schedule import SETTINGS, SPEC, Schedule
 from tests.faults.scoring import HashScorer
 from worker import stream
 from worker.contract.cold import InMemory
+from worker.contract.events import ClickEvent
 from worker.contract.features import ModelInputs
 from worker.delivery import Delivery
 from worker.errors import OwnershipError
@@ -36,12 +38,19 @@ class World:
     """What all workers share. `on_restore` is told whenever a worker has read a partition's state back."""
 
     def __init__(
-        self, broker: Broker, group: Group, network: Network, schedule: Schedule, note: Note, on_restore: Callable[[int], None]
+        self,
+        broker: Broker,
+        clicks: ClickTopic,
+        group: Group,
+        network: Network,
+        schedule: Schedule,
+        note: Note,
+        on_restore: Callable[[int], None],
     ) -> None:
         self.broker = broker
+        self.clicks = clicks
         self.group = group
         self.network = network
-        self.clicks = schedule.clicks
         self.settings = schedule.settings
         self.note = note
         self.on_restore = on_restore
@@ -113,14 +122,14 @@ class SimWorker:
                 self._failed.result()
 
     def _now_ms(self) -> int:
-        return self._world.clicks.now_ms(asyncio.get_running_loop().time())
+        return now_ms(asyncio.get_running_loop().time())
 
     async def _join(self) -> None:
         answer: asyncio.Future[Assignment] = asyncio.get_running_loop().create_future()
         await self._link.insist(lambda: self._world.group.join(self.process.name, answer))
         generation, partitions = await answer
         await self.process.awake()
-        mine = {TopicPartition(CLICKS, partition) for partition in partitions}
+        mine = {TopicPartition(TOPIC, partition) for partition in partitions}
         self._world.note(self.process.name, "assigned", generation, partitions)
         before, self._generation = self._generation, generation
         self._rejoin.clear()  # heartbeats of the generation before do not count any more
@@ -240,7 +249,7 @@ class _Source:
     async def records(self, partitions: Collection[int]) -> AsyncIterator[Fetched]:
         for partition in partitions:
             log = self._world.broker.log(SETTINGS.topics.changelog, partition)
-            end = await self._link.insist(partial(getattr, log, "stable_end"))
+            end = await self._link.insist(partial(_end, log))
             at = 0
             while at < end:
                 entries = await self._link.insist(partial(_read, log, at, end))
@@ -261,10 +270,14 @@ class _Clicks:
         self._link = link
         self._clicks = world.clicks
 
-    async def event_ids(self, partition: int, offsets: Set[int]) -> dict[int, str]:
-        answer = await self._link.insist(lambda: self._clicks.event_ids(partition, offsets))
+    async def events(self, partition: int, offsets: Set[int]) -> dict[int, ClickEvent]:
+        answer = await self._link.insist(lambda: self._clicks.events(partition, offsets))
         await self._process.awake()
         return answer
+
+
+def _end(log: Log) -> int:
+    return log.stable_end
 
 
 def _read(log: Log, at: int, end: int) -> list[Entry]:

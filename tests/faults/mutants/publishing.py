@@ -1,7 +1,7 @@
 """Bugs in the order of publishing and in who may write."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -9,7 +9,7 @@ from unittest.mock import patch
 from aiokafka.errors import KafkaError
 
 from worker import batch as walk
-from worker import pipeline
+from worker import follow, pipeline
 from worker.delivery import Delivery
 from worker.lane import Lane
 from worker.owner import Owner
@@ -106,8 +106,8 @@ def packs_not_in_order() -> Iterator[None]:
 def dead_letters_not_sent() -> Iterator[None]:
     """Records that are no events vanish."""
 
-    async def publish(self: Delivery, partition: int, scores: Any, dead: Any) -> None:
-        await _publish(self, partition, scores, [])
+    async def publish(self: Delivery, partition: int, scores: Any, dead: Any, copies: Any) -> None:
+        await _publish(self, partition, scores, [], copies)
 
     with patch.object(Delivery, "publish", publish):
         yield
@@ -173,8 +173,46 @@ def revisions_not_published() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def copies_not_published() -> Iterator[None]:
+    """Clicks of users stay with the visitor."""
+
+    async def publish(self: Delivery, partition: int, scores: Any, dead: Any, copies: Any) -> None:
+        await _publish(self, partition, scores, dead, [])
+
+    with patch.object(Delivery, "publish", publish):
+        yield
+
+
+@contextmanager
+def login_forgets_what_led_to_it() -> Iterator[None]:
+    """Only clicks with a user are copied."""
+    copies = follow.copies
+
+    with patch.object(follow, "copies", lambda followed, earlier, place: copies(followed, {}, place)):
+        yield
+
+
+@contextmanager
+def logins_remembered_by_the_process() -> Iterator[None]:
+    """What went to a user once is not sent again, even if it was lost with a crash."""
+    copies = follow.copies
+    sent: set[tuple[str, int]] = set()
+
+    def once(followed: Sequence[follow.Followed], earlier: Any, place: str) -> list[Any]:
+        fresh = [one for one in followed if (place, one.offset) not in sent]
+        sent.update((place, one.offset) for one in followed)
+        return copies(fresh, earlier, place)
+
+    with patch.object(follow, "copies", once):
+        yield
+
+
 MUTANTS = (
     revisions_not_published,
+    copies_not_published,
+    login_forgets_what_led_to_it,
+    logins_remembered_by_the_process,
     ack_before_produce,
     commit_before_state,
     state_before_scores,

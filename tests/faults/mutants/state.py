@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+from tests.faults import worker
 from tests.faults.broker import Entry, Log
 from worker import batch as walk
 from worker import pipeline
@@ -17,7 +18,8 @@ from worker.contract.counters import Counters
 from worker.contract.features import ROW
 from worker.contract.revision import Revision
 from worker.contract.session import Session
-from worker.contract.slab import Changed, Slab, Step
+from worker.contract.slab import Slab
+from worker.contract.step import Changed, Step
 from worker.record_batch import Records
 from worker.store import PartitionState
 
@@ -182,8 +184,8 @@ def one_offset_too_far() -> Iterator[None]:
     """A batch is said to end one record behind its end."""
     fold = walk.fold_batch
 
-    def too_far(state: PartitionState, records: list[Any], max_future_ms: int) -> FoldedBatch:
-        batch = fold(state, records, max_future_ms)
+    def too_far(state: PartitionState, *others: Any) -> FoldedBatch:
+        batch = fold(state, *others)
         return batch._replace(changes=Records.of([*list(batch.changes)[:-1], *_changes(state, batch.next_offset + 1)]))
 
     with patch.object(pipeline, "fold_batch", too_far):
@@ -194,10 +196,10 @@ def one_offset_too_far() -> Iterator[None]:
 def unfinished_state_read() -> Iterator[None]:
     """What is read back includes what its owner did not finish."""
 
-    def committed(self: Log) -> list[Entry]:
-        return self.entries
+    def read(log: Log, at: int, end: int) -> list[Entry]:
+        return [entry for entry in log.entries if at <= entry.offset < end]
 
-    with patch.object(Log, "committed", committed), patch.object(Log, "stable_end", property(lambda self: self.end)):
+    with patch.object(worker, "_read", read), patch.object(worker, "_end", lambda log: log.end):
         yield
 
 
