@@ -39,7 +39,7 @@ def module(name: str, *arguments: str) -> list[str]:
 def environment(settings: Settings) -> dict[str, str]:
     """The settings as a worker of its own process reads them."""
     groups = settings.model_dump(
-        mode="json", include={"kafka", "topics", "state", "triton", "scoring", "model", "worker", "metrics"}
+        mode="json", include={"kafka", "topics", "session", "state", "triton", "scoring", "model", "worker", "metrics"}
     )
     named = {
         f"INKLING_{group}__{field}".upper(): str(value)

@@ -10,7 +10,8 @@ from tests.faults.real.catalogue import FLOOD, SCENARIOS
 
 
 @pytest.mark.parametrize(
-    ("name", "seed", "events"), [("kill-at-state-sent", 11, 1_500), ("zombie", 12, 3_000), (FLOOD, 14, 4_000)]
+    ("name", "seed", "events"),
+    [("kill-at-state-sent", 11, 1_500), ("zombie", 12, 3_000), ("users-followed", 13, 1_500), (FLOOD, 14, 4_000)],
 )
 async def test_scenario_leaves_nothing_wrong(stack: LocalStack, tmp_path: Path, name: str, seed: int, events: int) -> None:
     """All events have one result, copies are the same, and sessions are those of a straight replay."""

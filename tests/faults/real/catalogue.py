@@ -19,6 +19,7 @@ class Scenario(NamedTuple):
     shares: Shares = Shares()
     delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
     hot_sessions: int | None = None
+    follow_users: bool = False
     clicks_config: dict[str, str] = {}  # noqa: RUF012  # a field, and never changed
 
 
@@ -33,6 +34,8 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario("kill-at-random", kills.kill_at_random),
         Scenario("exactly-once-killed", kills.kill_anywhere, delivery="exactly_once"),
         Scenario("killed-with-sessions-on-disk", kills.with_sessions_on_disk, hot_sessions=3),
+        Scenario("users-followed", kills.kill_anywhere_with_copies, follow_users=True),
+        Scenario("users-followed-exactly-once", kills.kill_anywhere, delivery="exactly_once", follow_users=True),
         Scenario("end-twice", kills.end_twice, session_timeout_s=10.0),
         Scenario("zombie", group.zombie),
         Scenario("pause", group.pause, session_timeout_s=10.0),

@@ -49,8 +49,12 @@ async def check(settings: Settings, sent: int) -> Verdict:
         counts["drops"], took_s,
     )  # fmt: skip
     verdict.findings += [f"{name}: {tally.failed} wrong, {tally.first}" for name, tally in report.checks.items() if tally.failed]
-    if counts["clicks"] != sent:
-        verdict.findings.append(f"{sent} records were sent, {counts['clicks']} are on the topic")
+    if (there := counts["clicks"] - counts["copies for users"]) != sent:
+        verdict.findings.append(f"{sent} records were sent, {there} are on the topic")
+    if settings.session.follow_users and not counts["copies for users"]:
+        verdict.findings.append("no click was copied for a user")
+    if counts["copies not there yet"]:
+        verdict.findings.append(f"{counts['copies not there yet']} clicks are not copied for their users")
     if counts["clicks not finished yet"]:
         verdict.findings.append(f"{counts['clicks not finished yet']} records have no result")
     topics = settings.topics

@@ -29,6 +29,11 @@ async def kill_anywhere(stage: Stage) -> str:
     return told
 
 
+async def kill_anywhere_with_copies(stage: Stage) -> str:
+    """The same for readers of everything."""
+    return await _kill(stage, [stage.dice.choice(FAILPOINTS) for _ in range(stage.rounds)])
+
+
 async def with_sessions_on_disk(stage: Stage) -> str:
     """The same, with few sessions in memory. What a killed worker left on disk is removed by the next."""
     told = await _kill(stage, [stage.dice.choice(FAILPOINTS) for _ in range(stage.rounds)])

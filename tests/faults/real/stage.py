@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from aiokafka import TopicPartition
+
 from deploy.local.stack import LocalStack
 from deploy.local.topics import TopicSpec, create_topics, standard_topics
 from tests.faults.real.check import Verdict, check
@@ -21,12 +23,14 @@ from worker.settings import (
     MetricsSettings,
     ModelSettings,
     ScoringSettings,
+    SessionSettings,
     Settings,
     StateSettings,
     TopicSettings,
     TritonSettings,
     WorkerSettings,
 )
+from worker.span import bounds, read_span, reader
 from worker.topic import committed_offsets
 
 #: How long workers may take to finish what is there, once nothing hinders them.
@@ -37,6 +41,8 @@ JOIN_S = 60.0
 END_S = 30.0
 _POLL_S = 0.1
 _SENDINGS = 60
+#: At the end of a partition there is a record among so many offsets.
+_LOOKED_AT = 10
 
 
 class Failed(AssertionError):
@@ -56,6 +62,8 @@ class Setup(Protocol):
     def delivery(self) -> Literal["at_least_once", "exactly_once"]: ...
     @property
     def hot_sessions(self) -> int | None: ...
+    @property
+    def follow_users(self) -> bool: ...
 
 
 class Stage:
@@ -142,6 +150,19 @@ class Stage:
         """What the group has committed, by partition."""
         return await committed_offsets(self.settings.kafka, self.settings.worker.group, self.topics.clicks)
 
+    async def all_committed(self) -> bool:
+        """Whether the group has committed all that is on the topic, be it sent or copied."""
+        committed = await self.committed()
+        async with reader(self.settings.kafka) as consumer:
+            for partition in range(self.topics.partitions):
+                tp = TopicPartition(self.topics.clicks, partition)
+                start, end = await bounds(consumer, tp)
+                # A transaction's end takes an offset, too, and is no record.
+                async for records in read_span(consumer, tp, max(start, end - _LOOKED_AT), end):
+                    if records and records[-1].offset >= committed.get(partition, 0):
+                        return False
+        return True
+
     async def until_committed(self, number: int, within_s: float = FINISH_S) -> None:
         """Wait until so many clicks are committed. Raises Failed."""
         done = 0
@@ -166,7 +187,7 @@ class Stage:
 
     async def finish(self, *, with_model: bool = False) -> None:
         """Let a worker finish what is there, and another one, from the state that it left, one more click of each visitor."""
-        if sum((await self.committed()).values()) < self.sent:
+        if not await self.all_committed():
             await self._finish(with_model)
         await self.send_records(self.traffic.probes())
         await self._finish(with_model)
@@ -210,7 +231,7 @@ class Stage:
     async def _finish(self, with_model: bool) -> None:
         worker = self.worker(with_model=with_model, delay_ms=0.0)
         await self.joined(worker)
-        await self.until_committed(self.sent)
+        await self.until(self.all_committed, FINISH_S, "not all clicks committed")
         await self.end(worker)
 
     async def send_records(self, records: list[Record]) -> None:
@@ -231,6 +252,7 @@ def _settings(stack: LocalStack, name: str, setup: Setup, work: Path) -> Setting
         triton=TritonSettings(url=addresses.triton_grpc or TritonSettings().url),
         model=ModelSettings(repository=Path(addresses.model_repository)),
         scoring=ScoringSettings(deadline_ms=5000),
+        session=SessionSettings(follow_users=setup.follow_users),
         worker=WorkerSettings(
             group=f"group-{name}", max_batch=64, commit_interval_s=0.2, session_timeout_s=setup.session_timeout_s,
             delivery=setup.delivery,

@@ -32,6 +32,8 @@ _AWAY_S = 60.0
 #: Simulated sessions have more than six events on average.
 _EVENTS_PER_SESSION = 5
 _FAR_TOO_LATE_MS = 3_600_000
+#: Shares of a visitor's clicks at which that changes or may, and of those who are logged in then.
+_LOGS_IN_OR_OUT, _LOGGED_IN = 0.2, 0.3
 
 
 class Record(NamedTuple):
@@ -74,6 +76,8 @@ class Traffic:
         self._events = stream.ending_at(now_ms).events()
         # One in so many sessions is of a visitor who comes back, so that visitors have more than one.
         self._visitors = max(sessions // 3, 5)
+        self._logins = random.Random(f"{seed} logins")
+        self._users: dict[str, str | None] = {}  # who is logged in, by visitor
         self._hostile = _Hostile(self._dice, now_ms)
         self._records = self._mixed()
 
@@ -97,7 +101,7 @@ class Traffic:
             while held and held[0][0] <= number:
                 yield held.popleft()[1]
             visitor = f"v{int(event.visitor_id.rpartition('-')[2]) % self._visitors}"
-            event = msgspec.structs.replace(event, visitor_id=visitor)
+            event = msgspec.structs.replace(event, visitor_id=visitor, user_id=self._user(visitor))
             chance = dice.random()
             if (chance := chance - shares.bad) < 0:
                 yield self._hostile.bad(self._partitions, shares.large)
@@ -115,6 +119,13 @@ class Traffic:
             yield record
             if 0 <= chance < shares.twice:
                 yield past[-1 - dice.randrange(len(past))] if dice.random() < 0.5 else record
+
+    def _user(self, visitor: str) -> str | None:
+        """Visitors log in and out; two of them are one user."""
+        if visitor not in self._users or self._logins.random() < _LOGS_IN_OR_OUT:
+            user = f"u{int(visitor[1:]) // 2}" if self._logins.random() < _LOGGED_IN else None
+            self._users[visitor] = user
+        return self._users[visitor]
 
     def _keyed(self, event: ClickEvent) -> Record:
         key = event.visitor_id.encode()
