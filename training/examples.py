@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.history import History, Ints, Rows
+from training.item_vectors import ItemVectors
 from training.labels import UNKNOWN, Bools, Labels, label
 from worker.contract.features import FeatureSpec, ModelInputs, encode_rows
 from worker.contract.session import SessionPolicy
@@ -59,6 +60,7 @@ class Examples:
     category: Ints
     spec: FeatureSpec
     policy: SessionPolicy
+    vectors: ItemVectors | None = None
 
     def __len__(self) -> int:
         return len(self.start)

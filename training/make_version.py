@@ -1,5 +1,6 @@
 """From a log to a version folder, start to end: what `inkling train` does."""
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,6 +18,7 @@ from training.evaluate import evaluate
 from training.examples import Examples, examples_of
 from training.fallback_fit import fit_fallback
 from training.history import History, fold_log
+from training.item_vectors import ItemVectors, read_item_vectors
 from training.labels import UNKNOWN
 from training.mix_items import mix
 from training.model import IntentModel
@@ -65,10 +67,12 @@ def make_version(
     progress: Progress | None = None,
     report: Path | None = None,
     left_out: int = 0,
+    items: Path | None = None,
 ) -> LoadedVersion:
     """Train on the events before `until_ms` and write the version to `out`, and what it came to to the HTML file `report`.
 
-    `left_out` is how many older ones the log holds that are not among them: manifest and report say so.
+    `left_out` is how many older ones the log holds that are not among them: manifest and report say so. `items` has vectors of
+    items (`read_item_vectors`).
 
     Killed and called again with the same, it goes on from the last checkpoint, see `Run`; the version is the same to the bit.
     Raises ConfigurationError when there is no event to train on, ModelError when `out` is taken.
@@ -81,8 +85,11 @@ def make_version(
     if not len(history.rows):
         raise ConfigurationError(f"{source}: no event before {until_ms}; give more events or a later --until")
     examples = examples_of(history)
+    if items is not None:
+        examples = dataclasses.replace(examples, vectors=read_item_vectors(items, spec))
+        source = f"{source} {items.name}"
     data = describe(examples, source, until_ms)
-    data = msgspec.structs.replace(data, not_learned=data.not_learned + doubts(history))
+    data = msgspec.structs.replace(data, not_learned=data.not_learned + doubts(history, examples.vectors))
     _warn(data, examples.sessions < _FEW_SESSIONS)
     if left_out:
         older = f"{left_out:,} events that are older than these: more may not fit into memory"
@@ -213,9 +220,11 @@ def _not_learned(head: str, hazard: npt.NDArray[np.int8]) -> list[str]:
     return told + [f"{head} within {horizon}: none that is not nearer" for horizon in missing if horizon not in unknown]
 
 
-def doubts(history: History) -> list[str]:
-    """What else of the log cannot teach what it seems to."""
+def doubts(history: History, vectors: ItemVectors | None = None) -> list[str]:
+    """What else of the log, and of items' vectors, cannot teach what it seems to."""
     told = []
+    if vectors is not None and not np.isin(history.rows["codes"][:, CODES.index("item")], vectors.buckets).any():
+        told.append("item vectors: none is of an item of the log")
     if len(history.currencies) > 1:
         named = ", ".join(name for name, _ in history.currencies.most_common(5))
         told.append(f"price: amounts in several currencies ({named}) were compared as plain numbers")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.content_rates import foretold
 from training.examples import FOLDS, Examples
 from training.labels import UNKNOWN
 from training.packed import Packed
@@ -90,7 +91,7 @@ class Rates(nn.Module):
 
     @torch.no_grad()
     def fit(self, examples: Examples) -> None:
-        """Take the rates from these examples. Those that the table holds already are what a bucket is shrunk to."""
+        """Take the rates from these examples. A bucket is shrunk to what the table holds already, or to what vectors foretell."""
         known = examples.link[examples.predicted, :, _SESSION] != UNKNOWN  # [n, heads]
         rows = examples.predicted
         sessions = np.repeat(examples.session, examples.stop - examples.first)
@@ -104,10 +105,14 @@ class Rates(nn.Module):
                 seen = _seen(codes[wanted, CODES.index(scope)], sessions[wanted], known[wanted], label[wanted], len(table))
                 whole = Seen(seen.followed.sum(0, keepdims=True), seen.sessions.sum(0, keepdims=True))
                 strength = _strength(whole)
-                before = table.double().numpy().copy()
+                before, before_folds = table.double().numpy().copy(), None
+                if scope == "item" and examples.vectors is not None:
+                    before, before_folds = foretold(examples.vectors, *seen)
+                    strength = _strength(whole, before)
                 table.copy_(torch.from_numpy(_log_odds(whole, strength, before)[0]))
                 others = Seen(whole.followed - seen.followed, whole.sessions - seen.sessions)
-                getattr(self, f"{scope}_{place}_folds").copy_(torch.from_numpy(_log_odds(others, strength, before)))
+                folds = _log_odds(others, strength, before if before_folds is None else before_folds)
+                getattr(self, f"{scope}_{place}_folds").copy_(torch.from_numpy(folds))
         self._fit_prices(codes[:, _CATEGORY], examples.rows["numbers"][rows, _PRICE])
 
     def _fit_prices(self, category: npt.NDArray[np.int32], price: npt.NDArray[np.float32]) -> None:
@@ -133,8 +138,9 @@ def _seen(
     return Seen(followed.reshape(shape), sessions.reshape(shape))
 
 
-def _strength(seen: Seen) -> Doubles:
-    """[heads]: how many sessions the prior is worth, by how much more buckets differ than chance has it (moments).
+def _strength(seen: Seen, foretold: Doubles | None = None) -> Doubles:
+    """[heads]: how many sessions the prior is worth, by how much more buckets differ than chance has it (moments): from the
+    shop's rate, or from what is `foretold` of each, [buckets, heads].
 
     Infinitely many where they do not, or nothing followed: then a bucket's count would only say how popular it is.
     """
@@ -143,7 +149,8 @@ def _strength(seen: Seen) -> Doubles:
     p = k.sum(0) / total
     noise = p * (1 - p)
     rate = k / np.maximum(n, 1.0)
-    between = (n * (rate - p) ** 2).sum(0) - noise * np.maximum((n > 0).sum(0) - 1, 0)
+    expected = p if foretold is None else _expected(p, foretold)
+    between = (n * (rate - expected) ** 2).sum(0) - noise * np.maximum((n > 0).sum(0) - 1, 0)
     between /= np.maximum(total - (n**2).sum(0) / total, 1.0)
     worth = np.full(len(p), np.inf)
     np.divide(noise, between, out=worth, where=between > 0)
@@ -153,8 +160,14 @@ def _strength(seen: Seen) -> Doubles:
 def _log_odds(seen: Seen, strength: Doubles, before: Doubles) -> Doubles:
     """[..., buckets, heads]: shrunk to the log-odds `before` (less those of the shop), less those of the shop."""
     p = (seen.followed.sum(1, keepdims=True) + 0.5) / (seen.sessions.sum(1, keepdims=True) + 10.0)
-    expected = 1 / (1 + (1 - p) / p * np.exp(-before))
+    expected = _expected(p, before)
     rate = expected + (seen.followed - seen.sessions * expected) / (seen.sessions + strength)
     odds = np.log(rate / (1 - rate)) - np.log(p / (1 - p))
     # Where nothing is told it is what was, exactly: the same logarithm may come out otherwise elsewhere in an array.
     return np.where(np.isinf(strength), before, odds)
+
+
+def _expected(p: Doubles, odds: Doubles) -> Doubles:
+    """The rates of buckets whose log-odds differ so from those of the shop's rate."""
+    rates: Doubles = p / (p + (1 - p) * np.exp(-odds))
+    return rates

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from training.architecture import Architecture
@@ -64,10 +66,12 @@ class Run:
 
 
 def data_of(examples: Examples) -> str:
-    """The same for the same windows, labels, feature spec and session policy."""
-    arrays = (examples.rows, examples.link, *vars(examples.labels).values())
+    """The same for the same windows, labels, item vectors, feature spec and session policy."""
+    arrays: list[npt.NDArray[Any]] = [examples.rows, examples.link, *vars(examples.labels).values()]
     windows = (examples.start, examples.stop, examples.first, examples.session, examples.started_ms)
     settings = repr((examples.spec, examples.policy)).encode()
+    if examples.vectors is not None:
+        arrays += [examples.vectors.buckets, examples.vectors.values]
     # As they lie in memory: copies would take as much again.
     return _sha256([settings, *(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data for array in (*arrays, *windows))])
 

@@ -44,6 +44,12 @@ def train(
     until: Until = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same weights.")] = 0,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="One HTML file that tells how it went.")] = None,
+    items: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help='Vectors of items, of texts or pictures, say: {"item_id", "vector"} a line; .gz by suffix.'
+        ),
+    ] = None,
 ) -> None:
     """Train a version from files of events. Killed and started again, it goes on where it was.
 
@@ -71,6 +77,7 @@ def train(
             progress=(lambda at, of, loss: step(at, of, f"loss {loss:.3f}")) if shown else None,
             report=report,
             left_out=events.left_out(NEWEST_EVENTS, until),
+            items=items,
         )
     if not shown:
         return
