@@ -82,7 +82,7 @@ def fold_batch(state: PartitionState, records: Fetched, max_future_ms: int, foll
     members = of_users(clicks) if follow_users else None
     step = state.fold.fold(clicks, offsets[at], of_user=members)
     _count(step)
-    of_user = [] if members is None else followed(clicks, offsets[at], members, step)
+    to_copy = [] if members is None else followed(clicks, offsets[at], members, step)
     if len(step.at) < len(at):
         at, clicks = at[step.at], clicks.at(step.at)
     next_offset = int(offsets[-1]) + 1
@@ -98,7 +98,7 @@ def fold_batch(state: PartitionState, records: Fetched, max_future_ms: int, foll
         dead,
         state.changes(next_offset),
         step.revisions,
-        of_user,
+        to_copy,
     )
 
 
