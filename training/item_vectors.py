@@ -4,9 +4,6 @@ It tells what an item is like that few have looked at or nobody yet: rates by it
 with such vectors do.
 """
 
-import gzip
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.decomposition import PCA
 
+from training.read import numbered_lines
 from worker.contract.events import MAX_AMOUNT, Id
 from worker.contract.features import FeatureSpec, bucket
 from worker.errors import ConfigurationError
@@ -50,7 +48,7 @@ def read_item_vectors(path: Path, spec: FeatureSpec) -> ItemVectors:
     """
     vectors: dict[str, npt.NDArray[np.float32]] = {}
     length: int | None = None
-    for number, line in _numbered(path):
+    for number, line in numbered_lines(path):
         try:
             read = _lines.decode(line)
         except (msgspec.DecodeError, UnicodeError) as error:
@@ -70,11 +68,3 @@ def read_item_vectors(path: Path, spec: FeatureSpec) -> ItemVectors:
     total = np.zeros((len(buckets), reduced.shape[1]))
     np.add.at(total, of, reduced)
     return ItemVectors(buckets, total / np.bincount(of)[:, None])
-
-
-def _numbered(path: Path) -> Iterator[tuple[int, bytes]]:
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
-    except (OSError, EOFError, zlib.error) as error:
-        raise ConfigurationError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error

@@ -166,13 +166,17 @@ def _in_order(numbered: Iterable[tuple[int, bytes]], order: npt.NDArray[np.int64
         yield number, waiting.pop(number)
 
 
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file (.gz by suffix) that are not blank, with their numbers from 1. Raises ConfigurationError."""
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
+    except (OSError, EOFError, zlib.error) as error:
+        raise ConfigurationError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
 def _lines(paths: Sequence[Path]) -> Iterator[bytes]:
-    for path in paths:
-        try:
-            with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-                yield from (line for line in file if line.strip())
-        except (OSError, EOFError, zlib.error) as error:
-            raise ConfigurationError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    return (line for path in paths for _, line in numbered_lines(path))
 
 
 def _first_fault(paths: Sequence[Path]) -> str:
