@@ -54,7 +54,7 @@ async def _write(settings: Settings, sessions: int) -> float:
                 events = [event for visitor in visitors[start : start + _BATCH] for event in _events(visitor)]
                 end = (start + _BATCH) * _EVENTS_A_SESSION
                 fold_events(state.fold, events, range(end - len(events), end), encode=False)
-                await delivery.keep(owner, Records.of([]), [], state.changes(end))
+                await delivery.keep(owner, Records.of([]), [], [], state.changes(end))
             delivery.disown(owner)
     finally:
         await delivery.stop()
