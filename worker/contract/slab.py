@@ -241,14 +241,15 @@ class Slab:
 
     def extend(self, key: bytes, packed: bytes) -> bool:
         """New rows as `take_changed` packs them; False if they do not follow on what is here."""
-        before = self._cold.pop(key, None)
+        before = self._cold.get(key)
         added = (len(packed) - HEAD_BYTES) // _ROW_BYTES
         if before is None:
             return False
         session, position = session_and_position(packed)
-        follow = (session, position - added) == session_and_position(before)
-        self._cold.add([(key, packed[:HEAD_BYTES] + before[HEAD_BYTES:] + packed[HEAD_BYTES:] if follow else before)])
-        return follow
+        if (session, position - added) != session_and_position(before):
+            return False
+        self._cold[key] = packed[:HEAD_BYTES] + before[HEAD_BYTES:] + packed[HEAD_BYTES:]
+        return True
 
     def forget(self, key: bytes) -> None:
         """A session that was put is gone."""
