@@ -11,18 +11,24 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from prometheus_client import REGISTRY
 
+from deploy.local.topics import create_topics, standard_topics
 from tests.corpus import bad_records, odd_records
 from tests.support.constant_worker import SPEC, run_constant_worker
 from tests.support.topics import Sent, committed, read, read_scores, send, shop_records, wait_committed
 from worker.contract.codec import decode
 from worker.contract.events import InvalidRecord, revision_of
 from worker.contract.fold import Fold
+from worker.contract.packed import pack
+from worker.contract.session import Session
 from worker.errors import StateError
 from worker.settings import Settings, StateSettings
 from worker.store import KafkaSource, restore
 
+#: A session as the format before this one had it: of shorter rows.
+_EARLIER_SESSION = b"\x02" + pack(Session("v"), 0) + bytes(144)
 #: Larger records never reach a topic with Kafka's default limit.
 _KAFKA_LIMIT = 1_000_000
 
@@ -175,6 +181,25 @@ async def test_a_changelog_behind_the_commit_is_refused(settings: Settings) -> N
     elsewhere = settings.model_copy(update={"topics": settings.topics.model_copy(update={"changelog": settings.topics.outcomes})})
     with pytest.raises(StateError, match="emptied or truncated"):
         await run_constant_worker(elsewhere, asyncio.Event())
+
+
+async def test_an_upgrade_past_another_state_format_folds_the_log_anew(settings: Settings) -> None:
+    """What a release of before has kept is refused; what the message advises gives the same scores, and state of this release."""
+    sent = await send(settings, shop_records(60))
+    async with _running(settings):
+        await wait_committed(settings, sent)
+    async with AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers) as producer:
+        await producer.send_and_wait(settings.topics.changelog, _EARLIER_SESSION, key=b"v", partition=0)
+    with pytest.raises(StateError, match="use another INKLING_TOPICS__CHANGELOG and consumer group, which folds the log anew"):
+        await run_constant_worker(settings, asyncio.Event())
+    topics = settings.topics.model_copy(update={"changelog": f"{settings.topics.changelog}-anew"})
+    worker = settings.worker.model_copy(update={"group": f"{settings.worker.group}-anew"})
+    anew = settings.model_copy(update={"topics": topics, "worker": worker})
+    new = [spec for spec in standard_topics(topics) if spec.name == topics.changelog]
+    await asyncio.to_thread(create_topics, settings.kafka.bootstrap_servers, new)
+    async with _running(anew):
+        await wait_committed(anew, sent)
+    await _assert_exact(anew, sent)
 
 
 @pytest.mark.parametrize("damaged", ["clicks", "changelog"])
