@@ -32,8 +32,8 @@ async def send(settings: Settings, records: Iterable[Sent], compression: str | N
     """Send to the clicks topic, confirmed. Records without a key go to partition 0."""
     servers = settings.kafka.bootstrap_servers
     producer = AIOKafkaProducer(bootstrap_servers=servers, max_request_size=2_000_000, linger_ms=5, compression_type=compression)
-    await producer.start()
     try:
+        await producer.start()  # which may be cancelled, too
         confirmations = [
             await producer.send(settings.topics.clicks, value, key=key, partition=0 if key is None else None)
             for key, value in records
