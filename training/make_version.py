@@ -81,12 +81,13 @@ def make_version(
     run = Run(out)
     run.sweep()
     check_new(out)
+    vectors = None if items is None else read_item_vectors(items, spec)  # first: the log may take long
     history = fold_log(events(), spec, policy, until_ms)
     if not len(history.rows):
         raise ConfigurationError(f"{source}: no event before {until_ms}; give more events or a later --until")
     examples = examples_of(history)
     if items is not None:
-        examples = dataclasses.replace(examples, vectors=read_item_vectors(items, spec))
+        examples = dataclasses.replace(examples, vectors=vectors)
         source = f"{source} {items.name}"
     data = describe(examples, source, until_ms)
     data = msgspec.structs.replace(data, not_learned=data.not_learned + doubts(history, examples.vectors))
