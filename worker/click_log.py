@@ -44,8 +44,6 @@ class KafkaClicks:
 
     async def events(self, partition: int, offsets: Set[int]) -> dict[int, ClickEvent]:
         """As `ClickLog` says; waits for Kafka as long as it is away."""
-        if not offsets:
-            return {}
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type((KafkaError, TimeoutError)),
             wait=wait_exponential(multiplier=0.1, max=5),

@@ -14,22 +14,25 @@ from worker import metrics
 from worker.contract.clicks import Clicks
 from worker.contract.codec import encode
 from worker.contract.events import ClickEvent
+from worker.contract.features import ROW
 from worker.contract.packed import key_of
 from worker.contract.step import Step
-from worker.contract.users import MEMBER, USER_KEY, copy_for, user_of
+from worker.contract.users import MEMBER, USER_KEY, Rows, copy_for, user_of
 from worker.send import Record
 
 #: Names the click that a record is a copy of.
 COPY_OF = "inkling-copy-of"
+_NOTHING: Rows = np.empty(0, ROW)
 
 
 class Followed(NamedTuple):
-    """A click of a user, and the offsets of those before it in its partition that become the user's with it."""
+    """A click of a user, and the rows (`features.ROW`) of those before it in its partition that become the user's with it."""
 
     user: str  # as a visitor id
     click: ClickEvent
     offset: int
-    earlier: Sequence[int]
+    event_hash: int
+    earlier: Rows
 
 
 def of_users(clicks: Clicks) -> npt.NDArray[np.bool_]:
@@ -46,8 +49,8 @@ def followed(clicks: Clicks, offsets: npt.NDArray[np.int64], members: npt.NDArra
     for row in step.at[members[step.at]].tolist():
         click = clicks.event(row)
         if (user := user_of(click)) is not None:
-            earlier = step.logins[row]["offset"].tolist() if row in step.logins else ()
-            found.append(Followed(user, click, int(offsets[row]), earlier))
+            earlier = step.logins.get(row, _NOTHING)
+            found.append(Followed(user, click, int(offsets[row]), int(clicks.event_hash[row]), earlier))
     return found
 
 
@@ -57,7 +60,7 @@ def copies(some: Sequence[Followed], earlier: Mapping[int, ClickEvent], place: s
     """
     records: list[Record] = []
     for one in some:
-        there = [(offset, earlier[offset]) for offset in one.earlier if offset in earlier]
+        there = [(offset, earlier[offset]) for offset in one.earlier["offset"].tolist() if offset in earlier]
         metrics.copies.labels("gone").inc(len(one.earlier) - len(there))
         for offset, click in (*there, (one.offset, one.click)):
             value = encode(copy_for(one.user, click))

@@ -233,7 +233,7 @@ class _Steps:
             scores.append(score_records(part, answer, self._partition, self._settings, self._clock()))
         if batch.revisions:
             scores += await self._score_anew(batch)
-        copies = await self._copies(batch)
+        copies = await self._copies(batch) if batch.followed else []
         return ScoredBatch(
             batch.next_offset, Records.joined(scores), paths, batch.timestamps_ms, batch.dead, batch.changes, copies
         )
@@ -250,7 +250,7 @@ class _Steps:
 
     async def _copies(self, batch: FoldedBatch) -> list[Record]:
         """The clicks of users once more, for the users' own sequences."""
-        wanted = {offset for one in batch.followed for offset in one.earlier}
+        wanted = {offset for one in batch.followed for offset in one.earlier["offset"].tolist()}
         earlier = await self._clicks.events(self._partition, wanted) if wanted else {}
         return follow.copies(batch.followed, earlier, f"{self._settings.topics.clicks}:{self._partition}:")
 

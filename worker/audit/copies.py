@@ -15,9 +15,9 @@ from worker.audit.report import Report
 from worker.contract.clicks import Clicks, Read
 from worker.contract.features import hash64
 from worker.contract.step import Step
-from worker.contract.users import USER_KEY, user_of
+from worker.contract.users import USER_KEY
 from worker.dead import Origin
-from worker.follow import COPY_OF
+from worker.follow import COPY_OF, followed
 
 #: A click that is copied, by its partition, offset and `_identity`; and where the copy is, if it is about one.
 _CLICK = np.dtype([("partition", "<i8"), ("offset", "<i8"), ("identity", "<u8")])
@@ -49,14 +49,11 @@ class CopyAudit:
     def add_due(self, clicks: Clicks, offsets: npt.NDArray[np.int64], members: npt.NDArray[np.bool_], step: Step) -> None:
         """Clicks as they were folded; `members` is `follow.of_users` of them."""
         due: list[Clicked] = []
-        for row in step.at[members[step.at]].tolist():
-            if (user := user_of(clicks.event(row))) is None:
-                continue
-            for earlier in step.logins.get(row, ()):
-                identity = _identity(user, int(earlier["event_time"]), int(earlier["event_hash"]))
+        for one in followed(clicks, offsets, members, step):
+            for earlier in one.earlier:
+                identity = _identity(one.user, int(earlier["event_time"]), int(earlier["event_hash"]))
                 due.append((self._partition, int(earlier["offset"]), identity))
-            identity = _identity(user, int(clicks.time_ms[row]), int(clicks.event_hash[row]))
-            due.append((self._partition, int(offsets[row]), identity))
+            due.append((self._partition, one.offset, _identity(one.user, one.click.event_time, one.event_hash)))
         self._due.append(np.array(due, _CLICK))
 
     def add_there(self, records: Sequence[ConsumerRecord], taken: Read) -> None:
