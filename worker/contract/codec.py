@@ -67,7 +67,7 @@ def decode(value: bytes | None, key: bytes | None, timestamp_ms: int, max_future
 
 def is_id(name: str) -> bool:
     """Whether a text may be an event's or a visitor's id."""
-    return 0 < len(name) <= MAX_ID and bool(name.strip()) and not _control.search(name)
+    return 0 < len(name) <= MAX_ID and _fault_of(name) is None
 
 
 def encode(event: msgspec.Struct) -> bytes:
@@ -82,13 +82,18 @@ def _checked(event: ClickEvent, key: bytes, timestamp_ms: int, max_future_ms: in
         ahead_s = (event.event_time - timestamp_ms) // 1000
         return InvalidRecord(Reason.FUTURE_TIME, f"event_time is {ahead_s} s after the record's timestamp")
     for name in (event.event_id, event.visitor_id):
-        if _control.search(name):
-            return InvalidRecord(Reason.BAD_ID, "an id holds a control character")
-        if not name.strip():
-            return InvalidRecord(Reason.BAD_ID, "an id is blank")
+        if (fault := _fault_of(name)) is not None:
+            return InvalidRecord(Reason.BAD_ID, fault)
     if event.visitor_id.encode() != key:
         return InvalidRecord(Reason.KEY_MISMATCH, "the record's key is not its visitor_id")
     return event
+
+
+def _fault_of(name: str) -> str | None:
+    """Why a text that is as long as an id may be is none."""
+    if _control.search(name):
+        return "an id holds a control character"
+    return None if name.strip() else "an id is blank"
 
 
 def _invalid_event(message: str) -> InvalidRecord:
