@@ -104,15 +104,14 @@ class Rates(nn.Module):
                 table = getattr(self, f"{scope}_{place}")
                 seen = _seen(codes[wanted, CODES.index(scope)], sessions[wanted], known[wanted], label[wanted], len(table))
                 whole = Seen(seen.followed.sum(0, keepdims=True), seen.sessions.sum(0, keepdims=True))
+                before = before_folds = table.double().numpy().copy()
                 strength = _strength(whole)
-                before, before_folds = table.double().numpy().copy(), None
                 if scope == "item" and examples.vectors is not None:
                     before, before_folds = foretold(examples.vectors, *seen)
                     strength = _strength(whole, before)
                 table.copy_(torch.from_numpy(_log_odds(whole, strength, before)[0]))
                 others = Seen(whole.followed - seen.followed, whole.sessions - seen.sessions)
-                folds = _log_odds(others, strength, before if before_folds is None else before_folds)
-                getattr(self, f"{scope}_{place}_folds").copy_(torch.from_numpy(folds))
+                getattr(self, f"{scope}_{place}_folds").copy_(torch.from_numpy(_log_odds(others, strength, before_folds)))
         self._fit_prices(codes[:, _CATEGORY], examples.rows["numbers"][rows, _PRICE])
 
     def _fit_prices(self, category: npt.NDArray[np.int32], price: npt.NDArray[np.float32]) -> None:

@@ -5,7 +5,6 @@ import logging
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +12,8 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from aiokafka.partitioner import murmur2
 
+from worker import send
 from worker.contract.codec import MAX_RECORD_BYTES, decode
 from worker.contract.events import ClickEvent, InvalidRecord, Reason
 from worker.errors import ConfigurationError
@@ -108,11 +107,9 @@ def logged(events: Iterable[ClickEvent], partitions: int) -> Iterator[LoggedEven
         offsets[partition] += 1
 
 
-@lru_cache(maxsize=200_000)
 def partition_of(visitor_id: str, partitions: int) -> int:
     """The partition of a visitor's events."""
-    hashed: int = murmur2(visitor_id.encode())
-    return (hashed & 0x7FFFFFFF) % partitions
+    return send.partition_of(visitor_id.encode(), partitions)
 
 
 class _Head(msgspec.Struct):

@@ -22,21 +22,21 @@ def kill_at(failpoint: str) -> Callable[[Stage], Awaitable[str]]:
     return scenario
 
 
+async def kill_anywhere_with_copies(stage: Stage) -> str:
+    """The same at moments that are drawn."""
+    return await _kill(stage, [stage.dice.choice(FAILPOINTS) for _ in range(stage.rounds)])
+
+
 async def kill_anywhere(stage: Stage) -> str:
-    """The same at moments that are drawn. Whoever reads what is committed sees nothing twice."""
-    told = await _kill(stage, [stage.dice.choice(FAILPOINTS) for _ in range(stage.rounds)])
+    """The same, and whoever reads what is committed sees nothing twice."""
+    told = await kill_anywhere_with_copies(stage)
     stage.copies_allowed = False
     return told
 
 
-async def kill_anywhere_with_copies(stage: Stage) -> str:
-    """The same for readers of everything."""
-    return await _kill(stage, [stage.dice.choice(FAILPOINTS) for _ in range(stage.rounds)])
-
-
 async def with_sessions_on_disk(stage: Stage) -> str:
     """The same, with few sessions in memory. What a killed worker left on disk is removed by the next."""
-    told = await _kill(stage, [stage.dice.choice(FAILPOINTS) for _ in range(stage.rounds)])
+    told = await kill_anywhere_with_copies(stage)
     if left := list(stage.settings.state.dir.iterdir()):
         stage.findings.append(f"on disk there is still {', '.join(map(str, left))}")
     return told

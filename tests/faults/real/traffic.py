@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import functools
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -12,7 +11,6 @@ from typing import Any, NamedTuple
 import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from aiokafka.partitioner import murmur2
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from tests.corpus import bad_records, odd_records
@@ -21,6 +19,7 @@ from tests.corpus.wire import Headers, wire_records
 from training.simulate import load_shop, simulate
 from worker.contract.codec import encode
 from worker.contract.events import ClickEvent
+from worker.send import partition_of
 
 #: Larger records never reach a topic with Kafka's default limit.
 _KAFKA_LIMIT = 1_000_000
@@ -129,7 +128,7 @@ class Traffic:
 
     def _keyed(self, event: ClickEvent) -> Record:
         key = event.visitor_id.encode()
-        partition = _partition(key, self._partitions)
+        partition = partition_of(key, self._partitions)
         newest = self._newest.get((partition, event.visitor_id))
         if newest is None or newest.event_time <= event.event_time:
             self._newest[partition, event.visitor_id] = event
@@ -168,13 +167,7 @@ class _Hostile:
             self._odd.extend(record for story in told for record in story.records)
             self._odd.extend((case.key, case.value) for case in odd_records(self._now_ms, self._dice, large=False))
         key, value = self._odd.popleft()
-        return Record(_partition(key, partitions), key, value)
-
-
-@functools.lru_cache(maxsize=200_000)
-def _partition(key: bytes, partitions: int) -> int:
-    """Where Kafka's own partitioner puts the key."""
-    return int(murmur2(key) & 0x7FFFFFFF) % partitions
+        return Record(partition_of(key, partitions), key, value)
 
 
 async def send(bootstrap: str, topic: str, records: Iterable[Record], now_ms: int) -> None:
