@@ -5,6 +5,8 @@ Data" (2004). Every event teaches it, not only those few that precede a purchase
 a visitor's intent is then one more feature of the network, which learns what else matters.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -33,6 +35,10 @@ _STAY = 2.0
 _EPOCHS, _LEAST_STEPS, _MOST_STEPS, _RATE = 30, 20, 2000, 0.08
 _BATCH_SHARE, _LEAST_EVENTS, _MOST_EVENTS = 40, 250, 1500
 _LEAST = 1e-6
+#: The state that buys, and what no other does; an emission that never happens, as a logit.
+_BUYS, _NEVER = STATES - 1, -30.0
+#: How much readier to buy a session may be (log-odds, either way), and for how many steps in between values are solved.
+_MOST_READIER, _READIER_STEPS = 3.0, 25
 #: Rows of a block of the filter, and how many factors between two scalings stay within what a float holds.
 _BLOCK, _UNSCALED = 8, 4
 _LEAST_FLOAT = 1e-30
@@ -45,11 +51,15 @@ class IntentFilter(nn.Module):
     """codes int64 [N, 10], numbers float [N, 18] -> [N, BELIEFS]; a row's depend on it and those before it in its session only.
 
     K states, each with its habits: type and item [K, 8 * 4], pause [K, 16], category kept or left [K, 2], what follows [K, K],
-    going on [K]. The first row's state depends on how its category does (`Rates`).
+    going on [K]. The last state buys, and no other does, so a purchase may come of each. How the category of the first row does
+    (`Rates`) tells its state, and how much readier to buy the visitor stays: so much is added to the log-odds of a purchase after
+    each row.
     """
 
     usual_event: Tensor
     usual_pause: Tensor
+    impossible: Tensor
+    readiness: Tensor
     value: Tensor
 
     def __init__(self, spec: FeatureSpec) -> None:
@@ -57,7 +67,10 @@ class IntentFilter(nn.Module):
         self.rounds = rounds_for(spec.window)
         self.register_buffer("usual_event", torch.zeros(_TYPES * _SHOWN))
         self.register_buffer("usual_pause", torch.zeros(_PAUSES))
-        self.register_buffer("value", torch.full((STATES, len(HAZARD_HEADS)), 0.05))
+        self.register_buffer("impossible", _impossible())
+        steps = torch.linspace(-_MOST_READIER, _MOST_READIER, _READIER_STEPS)
+        self.register_buffer("readiness", steps, persistent=False)
+        self.register_buffer("value", torch.full((_READIER_STEPS, STATES, len(HAZARD_HEADS)), 0.05))
         self.event = nn.Parameter(torch.zeros(STATES, _TYPES * _SHOWN))
         self.pause = nn.Parameter(torch.zeros(STATES, _PAUSES))
         self.keeps = nn.Parameter(torch.zeros(STATES))
@@ -66,12 +79,17 @@ class IntentFilter(nn.Module):
         self.start = nn.Parameter(torch.zeros(STATES))
         self.start_by_rate = nn.Parameter(torch.zeros(len(HAZARD_HEADS), STATES))
         self.later_start = nn.Parameter(torch.zeros(STATES))
+        self.readier_by_rate = nn.Parameter(torch.zeros(len(HAZARD_HEADS)))
         self.requires_grad_(False)
 
     def forward(self, codes: Tensor, numbers: Tensor, where: Packed, rates: Rates, fold: Tensor | None = None) -> Tensor:
         belief = self.filtered(codes, numbers, where, rates, fold, self.rounds)[0]
-        leaving = 1.0 - torch.sigmoid(self.goes_on)
-        said = belief @ torch.cat([self.value, leaving[:, None]], dim=-1)
+        readier = self._readier(codes, where, rates, fold)
+        near = (1 - torch.abs(readier[:, None] - self.readiness) / (self.readiness[1] - self.readiness[0])).clamp(min=0.0)
+        value = (near @ self.value.flatten(1)).reshape(-1, STATES, len(HAZARD_HEADS))  # [B, K, heads]
+        by_state = torch.cat([value, self._leaving(readier)[..., None]], dim=-1).flatten(1)
+        by_state = F.embedding(where.session, by_state).reshape(-1, STATES, len(HAZARD_HEADS) + 1)
+        said = (belief[..., None] * by_state).sum(dim=1)
         return torch.cat([belief, torch.logit(said.clamp(_LEAST, 1 - _LEAST))], dim=-1)
 
     def filtered(
@@ -85,7 +103,9 @@ class IntentFilter(nn.Module):
         """
         habit = self._habits(codes, numbers, where)  # [N, K], logs
         top = habit.amax(dim=-1, keepdim=True)
-        moves = torch.sigmoid(self.goes_on)[:, None] * torch.softmax(self.follows, dim=-1)
+        readier = self._readier(codes, where, rates, fold)[:, None]
+        habit = habit + F.pad(F.embedding(where.session, readier), (_BUYS, 0))
+        moves, others = self._moves(), self._others(readier[:, 0])[:, None]
         # 1 blocks of rows, the last one filled up with rows that nothing follows
         steps = where.number.shape[1]
         count = (steps + _BLOCK - 1) // _BLOCK
@@ -95,7 +115,7 @@ class IntentFilter(nn.Module):
         identity = torch.eye(STATES, dtype=top.dtype, device=top.device)
         product, log = identity[:, None, None], torch.zeros_like(rows[0][..., 0])
         for k, row in enumerate(rows, start=1):
-            product = (product * row) @ moves
+            product = (product * (row * others)) @ moves
             if k % _UNSCALED == 0:
                 product, log = _scaled(product, log, (0, -1))
         product = product.permute(1, 2, 0, 3)
@@ -107,10 +127,12 @@ class IntentFilter(nn.Module):
             ahead, ahead_log = _scaled(before @ ahead, ahead_log + F.pad(ahead_log, (2**r, 0))[:, :count], (-2, -1))
         # 4 the state that each block begins with goes through its rows
         starts = self._starts(codes.index_select(0, where.first), numbers.index_select(0, where.first), rates, fold)
+        # Nothing went before the first row that a visitor could be readier after.
+        starts = starts * F.pad(torch.exp(-readier), (_BUYS, 0), value=1.0)
         state = (starts[:, None, None] @ ahead)[:, :, 0]  # [B, count, K]
         states, logs = [], []
         for k, row in enumerate(rows):
-            state = (state @ moves if k else state) * row
+            state = ((state * others) @ moves if k else state) * row
             if k % _UNSCALED == 0:
                 state, ahead_log = _scaled(state, ahead_log, (-1,))
             states.append(state)
@@ -119,6 +141,27 @@ class IntentFilter(nn.Module):
         total = alpha.sum(dim=-1, keepdim=True).clamp(min=_LEAST_FLOAT)
         scale = where.taken(torch.stack(logs, dim=-1).flatten(1)) + where.summed(top)[:, 0]
         return alpha / total, scale + torch.log(total[:, 0])
+
+    def _readier(self, codes: Tensor, where: Packed, rates: Rates, fold: Tensor | None) -> Tensor:
+        """codes [N, 10] -> [B]: what is added to the log-odds of a purchase."""
+        category = codes.index_select(0, where.first)[:, _CATEGORY]
+        return (rates.of_category(category, fold) @ self.readier_by_rate).clamp(-_MOST_READIER, _MOST_READIER)
+
+    def _moves(self) -> Tensor:
+        """[K, K]: going on, to each state, of a visitor who is no readier than others."""
+        return torch.sigmoid(self.goes_on)[:, None] * torch.softmax(self.follows, dim=-1)
+
+    def _others(self, readier: Tensor) -> Tensor:
+        """[B] -> [B, K]: what is left of all that does not buy, as a share, so that it and what buys add up to 1."""
+        return 1 / (1 + self._moves()[:, _BUYS] * torch.expm1(readier)[:, None])
+
+    def _leaving(self, readier: Tensor) -> Tensor:
+        """[B] -> [B, K]: the probability that nothing follows."""
+        return (1 - torch.sigmoid(self.goes_on)) * self._others(readier)
+
+    def _events(self) -> Tensor:
+        """[K, 8 * 4]: logs."""
+        return torch.log_softmax(self.usual_event + self.event + self.impossible, dim=-1)
 
     def _habits(self, codes: Tensor, numbers: Tensor, where: Packed) -> Tensor:
         """[N, K]: log-likelihood of each row in each state."""
@@ -130,7 +173,7 @@ class IntentFilter(nn.Module):
         first = position <= 1
         shown = torch.where(item == columns_before[_ITEM], 3, torch.where(repeats > 0, 2, 1)) * (item > 0)
         # A session's first event cannot show an item again: only its type tells.
-        event = torch.log_softmax(self.usual_event + self.event, dim=-1)  # [K, 8 * 4]
+        event = self._events()
         types = torch.logsumexp(event.reshape(STATES, _TYPES, _SHOWN), dim=-1)
         seen = F.embedding(torch.where(first, kind, _TYPES + kind * _SHOWN + shown), torch.cat([types, event], dim=-1).T)
         # Nor has it a pause, and it neither keeps nor leaves a category.
@@ -152,6 +195,7 @@ class IntentFilter(nn.Module):
     def fit(self, examples: Examples, rates: Rates, seed: int) -> None:
         """Fit by the likelihood of the examples' sessions, ends included where they are known. Deterministic by seed."""
         self._begin(examples, seed)
+        usual = self.follows.clone()
         self.requires_grad_(True)
         size = min(max(len(examples.predicted) // _BATCH_SHARE, _LEAST_EVENTS), _MOST_EVENTS)
         steps = min(max(-(-_EPOCHS * len(examples.predicted) // size), _LEAST_STEPS), _MOST_STEPS)
@@ -163,7 +207,7 @@ class IntentFilter(nn.Module):
         while done < steps:
             for batch in examples.batches(size, rng):
                 optimiser.zero_grad()
-                loss = self._loss(batch, rates) + self._penalty() / events
+                loss = self._loss(batch, rates) + self._penalty(usual) / events
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 schedule.step()
@@ -175,7 +219,7 @@ class IntentFilter(nn.Module):
 
     @torch.no_grad()
     def _begin(self, examples: Examples, seed: int) -> None:
-        """The habits of all visitors together, and states that differ by chance; the last one buys."""
+        """The habits of all visitors together, and states that differ by chance."""
         draw = torch.Generator().manual_seed(seed)
         rows, codes, numbers = examples.predicted, examples.rows["codes"], examples.rows["numbers"]
         kind = np.bincount(codes[rows, _TYPE] - 1, minlength=_TYPES) + 0.5
@@ -183,35 +227,50 @@ class IntentFilter(nn.Module):
         steps = np.clip((np.log1p(np.maximum(numbers[rows, _GAP], 0.0)) / _PAUSE_STEP).astype(int), 0, _PAUSES - 1)
         pauses = np.bincount(steps[numbers[rows, _POSITION] > 1], minlength=_PAUSES) + 1.0
         self.usual_pause.copy_(torch.from_numpy(np.log(pauses / pauses.sum())))
+        # All states buy as often; where little is known, rarely.
+        bought = (float((codes[rows, _TYPE] == TYPE_CODE["purchase"]).sum()) + 0.05) / (len(rows) + 50.0)
+        stays = _STAY * torch.eye(STATES)
+        stays[:, _BUYS] = math.log(bought / (1 - bought) * (math.exp(_STAY) + STATES - 2))
+        self.follows.copy_(stays)
         for habit, spread in ((self.event, 0.3), (self.pause, 0.5), (self.goes_on, 0.5), (self.keeps, 0.5)):
             habit.add_(torch.randn(habit.shape, generator=draw) * spread)
-        buys = (TYPE_CODE["purchase"] - 1) * _SHOWN
-        self.event[-1, buys : buys + _SHOWN] += 4.0
 
     def _loss(self, batch: Batch, rates: Rates) -> Tensor:
         length = torch.from_numpy(batch.inputs.length[:, 0]).long()
         codes, numbers = torch.from_numpy(batch.inputs.codes).long(), torch.from_numpy(batch.inputs.numbers)
         where, fold = Packed.up_to(length - 1, codes.shape[1]), torch.from_numpy(batch.fold)
         rounds = rounds_for(codes.shape[1])
-        belief, likelihood = self.filtered(where.taken(codes), where.taken(numbers), where, rates, fold, rounds)
+        rows = where.taken(codes)
+        belief, likelihood = self.filtered(rows, where.taken(numbers), where, rates, fold, rounds)
         last = torch.arange(len(codes)), length - 1
         ended = torch.from_numpy(batch.churn)[last] == 1
-        leaving = torch.log((belief[where.last] @ (1.0 - torch.sigmoid(self.goes_on))).clamp(min=_LEAST_FLOAT))
+        leaving = (belief[where.last] * self._leaving(self._readier(rows, where, rates, fold))).sum(dim=-1)
+        leaving = torch.log(leaving.clamp(min=_LEAST_FLOAT))
         return -(likelihood[where.last].sum() + (leaving * ended).sum()) / length.sum()
 
-    def _penalty(self) -> Tensor:
-        """Minus the log of the priors."""
-        own = (self.event, self.pause, self.follows - _STAY * torch.eye(STATES), self.start_by_rate)
+    def _penalty(self, usual: Tensor) -> Tensor:
+        """Minus the log of the priors. `usual` [K, K]: what follows each state, before any session is looked at."""
+        own = (self.event, self.pause, self.follows - usual, self.start_by_rate)
         return sum((habit**2).sum() for habit in own) / (2 * _SPREAD**2)  # type: ignore[return-value]
 
     @torch.no_grad()
     def _take_values(self) -> None:
-        """What follows each state in the end: v = going on * what follows * (shows it + shows it not * v), solved for v."""
-        ahead = torch.sigmoid(self.goes_on)[:, None] * torch.softmax(self.follows, dim=-1)
-        shows = torch.softmax(self.usual_event + self.event, dim=-1).reshape(STATES, _TYPES, _SHOWN).sum(dim=-1)
-        for h, head in enumerate(HAZARD_HEADS):
-            at_once = shows[:, TYPE_CODE[head] - 1]
-            self.value[:, h] = torch.linalg.solve(torch.eye(STATES) - ahead * (1 - at_once), ahead @ at_once)
+        """What follows each state in the end: v = what follows * (shows it + shows it not * v), solved for v."""
+        shows = self._events().exp().reshape(STATES, _TYPES, _SHOWN).sum(dim=-1)
+        moves, others = self._moves(), self._others(self.readiness)
+        for step, readier in enumerate(self.readiness):
+            ahead = moves * others[step][:, None]
+            ahead[:, _BUYS] *= torch.exp(readier)
+            for h, head in enumerate(HAZARD_HEADS):
+                at_once = shows[:, TYPE_CODE[head] - 1]
+                self.value[step, :, h] = torch.linalg.solve(torch.eye(STATES) - ahead * (1 - at_once), ahead @ at_once)
+
+
+def _impossible() -> Tensor:
+    """[K, 8 * 4], logits: only one state buys, and does nothing else."""
+    buys = torch.zeros(_TYPES, _SHOWN)
+    buys[TYPE_CODE["purchase"] - 1] = 1.0
+    return _NEVER * torch.cat([buys.expand(STATES - 1, -1, -1), 1 - buys[None]]).flatten(1)
 
 
 def rounds_for(steps: int) -> int:

@@ -42,6 +42,8 @@ _BY_PLACE = ("network.churn_at.weight", "network.next_type_at.weight")
 _PRETRAINED = ("network.next_category.", "network.pause.")
 _NEXT_CATEGORIES = "next_categories.json"
 _MEAN, _DEVIATION, _NUMBERS_IN = "network.features.mean", "network.features.deviation", "network.numbers_in.weight"
+_VALUE, _IMPOSSIBLE = "network.features.intents.value", "network.features.intents.impossible"
+_READIER = "network.features.intents.readier_by_rate"
 _PROFILE_RATES = tuple(f"network.features.rates.{scope}_" for scope in PROFILE)
 
 
@@ -194,10 +196,14 @@ def _as_now(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, 
 
     The oldest have no levels by place, others none for visitors who came before, and no wide part of the next type. Which item
     comes next they asked the network, too, which now is an empty list of the most frequent ones. Who visits they did not see: to
-    them that never varied. What only training asks they were not asked: that starts anew.
+    them that never varied. What only training asks they were not asked: that starts anew. To their filter every state could
+    buy, and no visitor was readier than others.
     """
     weights = {name: tensor for name, tensor in wanted.items() if name.startswith(_PRETRAINED)} | weights
     weights = _without_profile(weights, wanted)
+    if _IMPOSSIBLE not in weights:
+        nothing = {name: torch.zeros_like(wanted[name]) for name in (_IMPOSSIBLE, _READIER)}
+        weights |= {**nothing, _VALUE: weights[_VALUE].expand_as(wanted[_VALUE])}
     levels = {name: weights.get(name, wanted[name] * 0.0) for name in _BY_PLACE}
     levels = {name: torch.cat([level, level[:1].expand(len(wanted[name]) - len(level), -1)]) for name, level in levels.items()}
     wide = torch.zeros_like(wanted[_WIDE])

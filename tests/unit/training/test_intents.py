@@ -1,4 +1,4 @@
-"""The latent-intent filter, the rates by id, the targets of the session and the level: each against an independent account."""
+"""The latent-intent filter, the rates by id and the targets of the session: each against an independent account."""
 
 import msgspec
 import numpy as np
@@ -6,22 +6,25 @@ import pytest
 import torch
 
 from tests.unit.training.shop import MINUTE, click, on_one_partition, random_log
-from training.drift import level_now
+from training.architecture import Architecture
 from training.examples import Examples, examples_of
 from training.golden import sample_inputs
 from training.history import fold_log
 from training.intent_filter import STATES, IntentFilter, rounds_for
 from training.labels import UNKNOWN
 from training.losses import session_targets
+from training.model import IntentModel
+from training.next_items import NextItems
 from training.packed import Packed
 from training.rates import SEEN, Rates
 from training.train import tensors
+from training.version import _as_now
 from worker.contract.events import HAZARD_HEADS
 from worker.contract.features import CODES, TYPE_CODE, FeatureSpec
 from worker.contract.session import SessionPolicy
 
 SPEC = FeatureSpec(window=16, item_buckets=64, category_buckets=16, brand_buckets=16)
-TYPE, ITEM = CODES.index("type"), CODES.index("item")
+TYPE, ITEM, CATEGORY = (CODES.index(name) for name in ("type", "item", "category"))
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +34,21 @@ def data() -> Examples:
 
 @pytest.fixture(scope="module")
 def rates(data: Examples) -> Rates:
+    """With categories that do better than others, which in this log is chance."""
     made = Rates(SPEC)
     made.fit(data)
+    made.category_first.normal_(generator=torch.Generator().manual_seed(5))
+    made.category_first_folds.copy_(made.category_first.expand_as(made.category_first_folds))
     return made
 
 
 @pytest.fixture(scope="module")
 def intents(data: Examples, rates: Rates) -> IntentFilter:
+    """With visitors who are readier to buy for how their first category does."""
     made = IntentFilter(SPEC)
     made.fit(data, rates, seed=1)
+    made.readier_by_rate.copy_(torch.tensor([0.8, -0.3]))
+    made._take_values()
     return made
 
 
@@ -54,15 +63,33 @@ def test_blocks_give_what_one_step_after_the_other_gives(intents: IntentFilter, 
     more = intents.filtered(codes, numbers, where, rates, None, 4)
     torch.testing.assert_close((belief, likelihood), more, atol=1e-5, rtol=1e-5)
     habit = torch.exp(intents._habits(codes, numbers, where).double())
-    ahead = torch.sigmoid(intents.goes_on.double())[:, None] * torch.softmax(intents.follows.double(), dim=-1)
     starts = intents._starts(codes[where.first], numbers[where.first], rates, None).double()
+    readier = (rates.of_category(codes[where.first, CATEGORY]) @ intents.readier_by_rate).clamp(-3, 3)
+    assert readier.abs().max() > 0.1
     for session, length in enumerate(inputs.length[:, 0]):
         state = starts[session]
+        ahead, _ = spelled_out(intents, float(readier[session]))
         for n in where.number[session, :length].tolist():
             alpha = state * habit[n]
             torch.testing.assert_close(belief[n].double(), alpha / alpha.sum(), atol=1e-5, rtol=1e-4)
             torch.testing.assert_close(likelihood[n].double(), alpha.sum().log(), atol=1e-3, rtol=1e-4)
             state = alpha @ ahead
+
+
+def spelled_out(intents: IntentFilter, readier: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """What follows each state [K, K], and the probability that nothing does [K]; log-odds of a purchase are so much greater."""
+    goes_on = torch.sigmoid(intents.goes_on.double())
+    fates = torch.cat([goes_on[:, None] * torch.softmax(intents.follows.double(), dim=-1), 1 - goes_on[:, None]], dim=-1)
+    fates[:, STATES - 1] *= np.exp(readier)
+    fates = fates / fates.sum(dim=-1, keepdim=True)
+    return fates[:, :-1], fates[:, -1]
+
+
+def test_only_the_last_state_buys(intents: IntentFilter) -> None:
+    """And does nothing else."""
+    events = torch.exp(intents._events()).reshape(STATES, 8, 4).sum(-1)
+    bought = events[:, TYPE_CODE["purchase"] - 1]
+    torch.testing.assert_close(bought, torch.eye(STATES)[-1])
 
 
 def test_fitting_makes_the_sessions_likelier(data: Examples, rates: Rates, intents: IntentFilter) -> None:
@@ -74,23 +101,59 @@ def test_fitting_makes_the_sessions_likelier(data: Examples, rates: Rates, inten
     assert float(intents._loss(batch, rates)) < float(plain._loss(batch, rates)) - 0.05
 
 
-def test_values_are_what_walks_through_the_states_come_to(intents: IntentFilter) -> None:
-    """The share of ten thousand simulated walks that reach a purchase, from the state that reaches it most often."""
-    rng = np.random.default_rng(0)
-    goes_on = torch.sigmoid(intents.goes_on).numpy().astype(float)
-    follows = torch.softmax(intents.follows, dim=-1).double().numpy()
-    types = torch.softmax(intents.usual_event + intents.event, dim=-1).reshape(STATES, 8, 4).sum(-1).numpy()
-    buys = types[:, TYPE_CODE["purchase"] - 1]
-    start = int(intents.value[:, 0].argmax())
-    reached = 0
-    for _ in range(10_000):
-        state = start
-        while rng.random() < goes_on[state]:
-            state = rng.choice(STATES, p=follows[state] / follows[state].sum())
-            if rng.random() < buys[state]:
-                reached += 1
-                break
-    assert reached / 10_000 == pytest.approx(float(intents.value[start, 0]), abs=0.02)
+@pytest.mark.parametrize("readier", [-3.0, -0.6, 0.0, 0.35, 3.0])
+def test_values_are_what_walks_through_the_states_come_to(data: Examples, intents: IntentFilter, readier: float) -> None:
+    """Probability of a purchase, of a cart and of nothing further, from a walk of many steps over all states at once."""
+    ahead, ends = spelled_out(intents, readier)
+    shows = torch.exp(intents._events().double()).reshape(STATES, 8, 4).sum(-1)
+    wanted = []
+    for head in HAZARD_HEADS:
+        reached, walking = torch.zeros(STATES).double(), torch.eye(STATES).double()
+        for _ in range(2000):
+            walking = walking @ ahead
+            reached += walking @ shows[:, TYPE_CODE[head] - 1]
+            walking = walking * (1 - shows[:, TYPE_CODE[head] - 1])
+        wanted.append(reached)
+    batch = data.batch(np.arange(len(data)))
+    codes, numbers = tensors(batch.inputs)
+    where = Packed.whole(codes)
+
+    class Even(Rates):
+        """Of every category the rate that makes its sessions so much readier."""
+
+        def of_category(self, category: torch.Tensor, fold: torch.Tensor | None = None) -> torch.Tensor:
+            by_rate = intents.readier_by_rate
+            return (readier * by_rate / (by_rate @ by_rate)).expand(*category.shape, -1)
+
+    said = intents(where.taken(codes.long()), where.taken(numbers), where, Even(SPEC))
+    belief = said[:, :STATES].double()
+    expected = belief @ torch.stack([*wanted, ends], dim=-1)
+    # Between the steps that are solved it is interpolated.
+    torch.testing.assert_close(torch.sigmoid(said[:, STATES:].double()), expected, atol=2e-3, rtol=0)
+
+
+def test_a_filter_of_an_older_version_says_the_same(data: Examples, rates: Rates) -> None:
+    """Where every state could buy and nobody was readier, whose values were one for each state."""
+    torch.manual_seed(3)
+    made = IntentFilter(SPEC)
+    for parameter in made.parameters():
+        parameter.add_(torch.randn_like(parameter))
+    older = {f"network.features.intents.{name}": tensor for name, tensor in made.state_dict().items()}
+    wanted = {f"network.{name}": tensor for name, tensor in IntentModel(SPEC, Architecture()).state_dict().items()}
+    wanted |= {f"next_items.{name}": tensor for name, tensor in NextItems(SPEC.category_buckets).state_dict().items()}
+    others = {name: tensor for name, tensor in wanted.items() if name not in older}
+    value = torch.rand(STATES, len(HAZARD_HEADS))
+    older["network.features.intents.value"] = value
+    for name in ("impossible", "readier_by_rate"):
+        del older[f"network.features.intents.{name}"]
+    now = _as_now({**others, **older}, wanted)
+    made.load_state_dict({name: now[f"network.features.intents.{name}"] for name in made.state_dict()})
+    codes, numbers = tensors(data.batch(np.arange(20)).inputs)
+    where = Packed.whole(codes)
+    said = made(where.taken(codes.long()), where.taken(numbers), where, rates)
+    expected = said[:, :STATES] @ torch.cat([value, 1 - torch.sigmoid(made.goes_on)[:, None]], dim=-1)
+    torch.testing.assert_close(torch.sigmoid(said[:, STATES:]), expected, atol=1e-6, rtol=1e-5)
+    assert float(torch.exp(made._events()).reshape(STATES, 8, 4).sum(-1)[:-1, TYPE_CODE["purchase"] - 1].min()) > 0
 
 
 def test_no_belief_sees_a_later_row(intents: IntentFilter, rates: Rates) -> None:
@@ -172,25 +235,6 @@ def test_targets_are_the_lambda_returns(data: Examples) -> None:
     labels = batch.link[..., 2].astype(float)
     known = labels != UNKNOWN
     np.testing.assert_allclose(session_targets(link, batch, 1.0).numpy()[known], labels[known])
-
-
-def level(shift: float, sessions: int = 6000, seed: int = 0) -> float:
-    """What is said of a shop whose last third is `shift` log-odds above what was predicted."""
-    rng = np.random.default_rng(seed)
-    p = 1 / (1 + np.exp(-rng.normal(-2.2, 0.5, sessions)))
-    true = 1 / (1 + (1 - p) / p * np.exp(-shift * (np.arange(sessions) > sessions * 2 / 3)))
-    number = np.arange(sessions, dtype=np.int64)
-    return level_now(p, (rng.random(sessions) < true).astype(float), number, number)
-
-
-def test_a_level_that_has_moved_is_followed() -> None:
-    """To where it is now, not to the mean."""
-    assert np.mean([level(0.7, seed=seed) for seed in range(5)]) == pytest.approx(0.7, abs=0.15)
-
-
-def test_a_level_that_stays_is_left_alone() -> None:
-    """Chance in the latest stretch is not taken for a move."""
-    assert max(abs(level(0.0, seed=seed)) for seed in range(10)) < 0.12
 
 
 def test_the_shops_own_session_outlasts_a_pause() -> None:

@@ -21,6 +21,7 @@ from worker.contract.session import SessionPolicy
 SPEC = FeatureSpec(window=16, item_buckets=64, category_buckets=16, brand_buckets=16)
 SMALL = Architecture(width=16, layers=1, heads=2, feed_forward=16, item_width=8, category_width=4)
 #: Rows of the wide part: purchase and cart by horizon, then churn, then the types.
+VALUE = "network.features.intents.value"
 CHURN = 10
 
 
@@ -107,6 +108,7 @@ def test_weights_of_an_older_version_say_the_same(age: str) -> None:
     wanted |= {f"next_items.{name}": tensor for name, tensor in NextItems(SPEC.category_buckets).state_dict().items()}
     levels = ("network.churn_at.weight", "network.next_type_at.weight")
     older = {name: torch.randn_like(tensor) for name, tensor in wanted.items() if name in ("network.wide.weight", *levels)}
+    older[VALUE] = wanted[VALUE][0]
     older["next_items.weight"] = torch.rand_like(wanted["next_items.weight"])
     older["network.wide.weight"] = older["network.wide.weight"][: CHURN + 1]
     for name in levels:
@@ -128,7 +130,7 @@ def test_an_older_version_that_asked_the_network_for_items_keeps_what_it_counted
     wanted |= {f"network.{name}": tensor for name, tensor in IntentModel(SPEC, SMALL).state_dict().items()}
     before = torch.rand(BACK, 2 * BACK + 1)
     older = {"next_items.weight": before.clone(), "calibration.item_scale": torch.ones(())}
-    older["network.wide.weight"] = wanted["network.wide.weight"]
+    older |= {"network.wide.weight": wanted["network.wide.weight"], VALUE: wanted[VALUE][0]}
     now = _as_now(older, wanted)
     weight = now["next_items.weight"]
     assert weight.shape == wanted["next_items.weight"].shape
