@@ -91,7 +91,9 @@ class Rates(nn.Module):
 
     @torch.no_grad()
     def fit(self, examples: Examples) -> None:
-        """Take the rates from these examples. A bucket is shrunk to what the table holds already, or to what vectors foretell."""
+        """Take the rates from these examples. A bucket is shrunk to what the table holds already, or to what vectors foretell; a
+        category also to what those do that are as popular.
+        """
         known = examples.link[examples.predicted, :, _SESSION] != UNKNOWN  # [n, heads]
         rows = examples.predicted
         sessions = np.repeat(examples.session, examples.stop - examples.first)
@@ -108,6 +110,9 @@ class Rates(nn.Module):
                 strength = _strength(whole)
                 if scope == "item" and examples.vectors is not None:
                     before, before_folds = foretold(examples.vectors, *seen)
+                    strength = _strength(whole, before)
+                elif scope == "category":
+                    before, before_folds = _by_popularity(seen, before)
                     strength = _strength(whole, before)
                 table.copy_(torch.from_numpy(_log_odds(whole, strength, before)[0]))
                 others = Seen(whole.followed - seen.followed, whole.sessions - seen.sessions)
@@ -135,6 +140,22 @@ def _seen(
     np.add.at(sessions, at, known[once])
     np.add.at(followed, at, known[once] & label[once])
     return Seen(followed.reshape(shape), sessions.reshape(shape))
+
+
+def _by_popularity(seen: Seen, before: Doubles) -> tuple[Doubles, Doubles]:
+    """Log-odds `before` [buckets, heads] and how buckets do that are in about as many sessions, by doublings: [buckets, heads],
+    and [FOLDS, buckets, heads] without the sessions of a fold.
+
+    A shop's few large categories and its many small ones sell otherwise, which a small one's own sessions cannot tell.
+    """
+    octave = np.log2(seen.sessions.sum(0)[:, 0] + 1).astype(int)
+    alike = octave[:, None] == np.arange(octave.max() + 1)  # [buckets, octaves]
+    pooled = Seen(*(np.einsum("fbh,bo->foh", counts, alike) for counts in seen))
+    whole = Seen(pooled.followed.sum(0, keepdims=True), pooled.sessions.sum(0, keepdims=True))
+    others = Seen(whole.followed - pooled.followed, whole.sessions - pooled.sessions)
+    strength, shop = _strength(whole), np.zeros_like(whole.followed[0])
+    of_whole, of_others = (_log_odds(counts, strength, shop)[:, octave] for counts in (whole, others))
+    return before + of_whole[0], before + of_others
 
 
 def _strength(seen: Seen, foretold: Doubles | None = None) -> Doubles:
