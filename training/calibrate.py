@@ -14,7 +14,6 @@ from training.labels import UNKNOWN
 from training.losses import masked_bce
 from training.model import Heads, IntentModel
 from training.serving import BANDS, BOUGHT, Calibration, bands_of
-from training.skill import LEAST_SLOPE, belief, shift_to
 from training.train import tensors
 from worker.contract.events import HORIZONS
 
@@ -22,14 +21,12 @@ from worker.contract.events import HORIZONS
 #: prefix lengths together, and how far those of one band from these.
 _SLOPE_SPREAD, _SHIFT_SPREAD = 0.2, 0.2
 _BAND_SLOPE_SPREAD, _BAND_SHIFT_SPREAD = 0.05, 0.05
-#: The same for a slope that all sessions tell: a small log may be learned by heart.
-_CROSSED_SLOPE_SPREAD = 0.5
 _BATCH_EVENTS = 2048
 _MAX_STEPS = 60
 _SESSION = HORIZONS.index("session")
 
 
-class _Collected(NamedTuple):
+class Collected(NamedTuple):
     """Logits, calibrated so far, and labels of all events: [N, ...].
 
     After a purchase whether one follows in the session is not known: such events, mostly an easy no, would outweigh those that
@@ -73,10 +70,9 @@ class _Correction(NamedTuple):
 def calibrate(model: IntentModel, examples: Examples, prior: Calibration | None = None, level: bool = True) -> Calibration:
     """The likeliest correction of `prior` (by default the identity) on these examples; without any it is the prior.
 
-    Without a prior the slopes within the session are believed as far as these examples speak for them: see `belief`.
     Without `level` the level of purchases and carts within the session stays: few sessions tell it badly. See `follow_level`.
     """
-    return _fitted([(model, examples)], prior, level, _SLOPE_SPREAD)
+    return _fitted([(model, examples)], prior, level)
 
 
 def calibrate_crossed(parts: Sequence[tuple[IntentModel, Examples]]) -> Calibration:
@@ -85,19 +81,17 @@ def calibrate_crossed(parts: Sequence[tuple[IntentModel, Examples]]) -> Calibrat
     Every session is looked at, so that a network that has learned a small log by heart is found out. The level within the
     session stays: see `follow_level`.
     """
-    return _fitted(parts, None, False, _CROSSED_SLOPE_SPREAD)
+    return _fitted(parts, None, False)
 
 
-def _fitted(
-    parts: Sequence[tuple[IntentModel, Examples]], prior: Calibration | None, level: bool, slope_spread: float
-) -> Calibration:
+def _fitted(parts: Sequence[tuple[IntentModel, Examples]], prior: Calibration | None, level: bool) -> Calibration:
     before = prior or Calibration()
     parts = [(model, examples) for model, examples in parts if len(examples)]
     if not parts:
         return before
     with torch.no_grad():
-        collected = [_collect(model.eval(), before, examples) for model, examples in parts]
-        data = _Collected(*(torch.cat(column) for column in zip(*collected, strict=True)))
+        collected = [collect(model.eval(), before, examples) for model, examples in parts]
+        data = Collected(*(torch.cat(column) for column in zip(*collected, strict=True)))
         ahead = data.band != BOUGHT
         means = _Means(data.link[ahead if ahead.any() else ~ahead].mean(0), data.churn.mean(), data.next_type.mean(0))
     # The events of a session share whether it buys: together they count about as one. Each has a next event of its own.
@@ -121,7 +115,7 @@ def _fitted(
 
     def objective() -> Tensor:
         optimiser.zero_grad()
-        total = weight * _link_loss(c, means, data) + _next_loss(c, means, data) + _penalty(c, slope_spread)
+        total = weight * _link_loss(c, means, data) + _next_loss(c, means, data) + _penalty(c)
         total.backward()  # type: ignore[no-untyped-call]
         return total
 
@@ -129,33 +123,10 @@ def _fitted(
     fitted = _Correction(*(tensor.detach() for tensor in c))
     if not level:
         fitted.link_shift[:, _SESSION] = 0.0
-    if prior is None:
-        session = np.concatenate([e.session_of(one.row.numpy()) for (_, e), one in zip(parts, collected, strict=True)])
-        _believe(fitted, means, data, session, level)
     # The session's own correction is that of the events ahead of its purchase.
     fitted.band_link_slope[BOUGHT, :, _SESSION] = 1.0 - fitted.link_slope[:, _SESSION]
     fitted.band_link_shift[BOUGHT, :, _SESSION] = -fitted.link_shift[:, _SESSION]
     return _combined(before, fitted, means)
-
-
-def _believe(c: _Correction, means: _Means, data: _Collected, session: np.ndarray, level: bool) -> None:  # type: ignore[type-arg]
-    """Flatten the session's slopes, in place, as far as the data does not speak for them.
-
-    The mean probability stays, as fitted or, without `level`, as the network has it.
-    """
-    for h in range(data.link.shape[1]):
-        known = (data.link_label[:, h, _SESSION] != UNKNOWN).numpy()
-        z = data.link[:, h, _SESSION].double().numpy()[known]
-        if not len(z):
-            continue
-        share = belief(z, data.link_label[:, h, _SESSION].double().numpy()[known], session[known])
-        mean, shift = float(means.link[h, _SESSION]), float(c.link_shift[h, _SESSION])
-        slope = float(c.link_slope[h, _SESSION])
-        before = (z - mean) * slope + mean + shift if level else z
-        after = max(share * slope, LEAST_SLOPE)
-        c.band_link_slope[:, h, _SESSION] *= share
-        c.link_slope[h, _SESSION] = after
-        c.link_shift[h, _SESSION] = shift_to(float((1 / (1 + np.exp(-before))).mean()), (z - mean) * after + mean)
 
 
 def follow_level(model: IntentModel, calibration: Calibration, examples: Examples) -> Calibration:
@@ -167,7 +138,7 @@ def follow_level(model: IntentModel, calibration: Calibration, examples: Example
     if not len(examples):
         return calibration
     with torch.no_grad():
-        data = _collect(model.eval(), calibration, examples)
+        data = collect(model.eval(), calibration, examples)
     p = torch.sigmoid(data.link[..., _SESSION]).double().numpy()  # [N, 2]
     label = data.link_label[..., _SESSION].numpy()
     window = examples.window_of(data.row.numpy())
@@ -183,7 +154,7 @@ def follow_level(model: IntentModel, calibration: Calibration, examples: Example
     return after
 
 
-def _collect(model: IntentModel, before: Calibration, examples: Examples) -> _Collected:
+def collect(model: IntentModel, before: Calibration, examples: Examples) -> Collected:
     parts: list[list[Tensor]] = []
     for batch in examples.batches(_BATCH_EVENTS, np.random.default_rng(0)):
         rows = torch.from_numpy(batch.predict)
@@ -194,16 +165,16 @@ def _collect(model: IntentModel, before: Calibration, examples: Examples) -> _Co
         labels = [torch.from_numpy(array)[rows] for array in (batch.row, batch.link, batch.churn, batch.next_type)]
         labels[1][band == BOUGHT, :, _SESSION] = UNKNOWN
         parts.append([link, churn, next_type, band, *labels])
-    return _Collected(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    return Collected(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def _link_loss(c: _Correction, means: _Means, data: _Collected) -> Tensor:
+def _link_loss(c: _Correction, means: _Means, data: Collected) -> Tensor:
     slope, shift = c.link_slope + c.band_link_slope[data.band], c.link_shift + c.band_link_shift[data.band]
     link = (data.link - means.link) * slope + means.link + shift
     return masked_bce(link, data.link_label).sum()
 
 
-def _next_loss(c: _Correction, means: _Means, data: _Collected) -> Tensor:
+def _next_loss(c: _Correction, means: _Means, data: Collected) -> Tensor:
     churn_slope, churn_shift = c.churn_slope + c.band_churn_slope[data.band], c.churn_shift + c.band_churn_shift[data.band]
     churn = (data.churn - means.churn) * churn_slope + means.churn + churn_shift
     types = (data.next_type - means.next_type) * c.type_slope + means.next_type + c.type_shift
@@ -211,12 +182,12 @@ def _next_loss(c: _Correction, means: _Means, data: _Collected) -> Tensor:
     return total + F.cross_entropy(types, data.type_label, ignore_index=UNKNOWN, reduction="sum")
 
 
-def _penalty(c: _Correction, slope_spread: float) -> Tensor:
+def _penalty(c: _Correction) -> Tensor:
     """Minus the log of the priors."""
     total = torch.zeros(())
     for name, value in c._asdict().items():
         slope, band = name.endswith("slope"), name.startswith("band")
-        common = slope_spread if slope else _SHIFT_SPREAD
+        common = _SLOPE_SPREAD if slope else _SHIFT_SPREAD
         own = _BAND_SLOPE_SPREAD if slope else _BAND_SHIFT_SPREAD
         middle = float(slope and not band)
         total = total + (((value - middle) / (own if band else common)) ** 2).sum() / 2

@@ -11,7 +11,7 @@ _STRETCHES, _LEAST_RARE = 12, 25
 #: Spreads, in log-odds, by which the level may move from one stretch to the next. 0: it stays.
 _STEPS = (0.0, 0.02, 0.04, 0.08, 0.16, 0.32)
 #: How much likelier (in nats) a moving level must make the data than one that stays.
-_SURELY = 2.0
+_SURELY = 4.0
 #: Spread of the level at the start.
 _SPREAD = 0.2
 #: Probabilities are kept this far from 0 and 1.

@@ -29,6 +29,7 @@ from training.run import Run
 from training.run_report import HeldOut, write_report
 from training.serving import Calibration, ServingModel
 from training.train import Progress, Recipe, train
+from training.trust import departing, trust_in
 from training.version import LoadedVersion, TrainingData, check_new, export_version, load_version
 from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS
 from worker.contract.features import CODES, NUMBERS, FeatureSpec
@@ -153,6 +154,7 @@ def learn(
 
     if examples.sessions < _FEW_SESSIONS:
         network = trained(examples)
+        network = departing(network, trust_in([]))
         next_items = unmixed.fitted_to(count(examples, candidates), candidates)
         model = ServingModel(network, follow_level(network, Calibration(), examples), candidates, next_items).eval()
         return Learned(model, count_categories(examples), {})
@@ -166,10 +168,13 @@ def learn(
     if small or 0 < _least_positives(later) < _FEW_POSITIVES:
         numbers = range(_PARTS if small else 2)
         crossed = [(trained(examples.select(part != k), f"without-{k}"), examples.select(part == k)) for k in numbers]
-        network, judge, calibration = trained(examples), crossed[0][0], calibrate_crossed(crossed)
+        trust = trust_in(crossed)
+        crossed = [(departing(model, trust), left) for model, left in crossed]
+        network, judge, calibration = departing(trained(examples), trust), crossed[0][0], calibrate_crossed(crossed)
         left_out = f"{later.sessions:,} sessions, by a network that was not trained on them, before calibration"
     else:
-        network = judge = trained(earlier)
+        network = trained(earlier)
+        network = judge = departing(network, trust_in([(network, later)]))
         calibration = calibrate(network, later, level=False)
         left_out = f"the last {1 - TRAINED_SHARE:.0%} of the sessions, before calibration on them"
     mixed = mix(unmixed.fitted_to(count(earlier, candidates), candidates), candidates, later)

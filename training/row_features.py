@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.intent_filter import BELIEFS, IntentFilter, known
+from training.intent_filter import BELIEFS, STATES, IntentFilter, known
 from training.packed import Packed
 from training.rates import PROFILE, SEEN, Rates, rates_of
-from worker.contract.events import EVENT_TYPES
+from worker.contract.events import EVENT_TYPES, HAZARD_HEADS
 from worker.contract.features import CODES, NUMBERS, TYPE_CODE, FeatureSpec, ModelInputs
 
 #: Numbers that can be missing; each gets a flag.
@@ -43,6 +43,8 @@ _RUNNING = _TYPES + 2 * len(_PAUSES) + 6 + 3
 #: Those of who visits come last: versions of before had none.
 PROFILE_FEATURES = rates_of(PROFILE)
 FEATURES = _OWN + _RUNNING + rates_of(SEEN) + BELIEFS + PROFILE_FEATURES
+#: Where the filter's log-odds of a purchase and of a cart ahead are.
+FILTER_LOG_ODDS = [FEATURES - PROFILE_FEATURES - BELIEFS + STATES + h for h in range(len(HAZARD_HEADS))]
 
 
 class RowFeatures(nn.Module):

@@ -19,8 +19,8 @@ from training.labels import UNKNOWN, Bools
 from training.losses import LossWeights, loss_of, session_targets
 from training.model import PLACES, Heads, IntentModel, places_of
 from training.sampler import Sampler
-from training.wide import fit_wide
-from worker.contract.events import EVENT_TYPES
+from training.wide import fit_wide, start_at_filter
+from worker.contract.events import EVENT_TYPES, HORIZONS
 from worker.contract.features import ModelInputs
 
 log = logging.getLogger(__name__)
@@ -87,6 +87,8 @@ def train(
         model.features.fit(_enough(examples, seed))
         _start_at_priors(model, examples)
         fit_wide(model, examples, seed)
+        happened = (examples.link[examples.predicted, :, HORIZONS.index("session")] == 1).any(axis=0)
+        start_at_filter(model, np.flatnonzero(happened).tolist())
     steps = max(round(recipe.epochs * len(examples.predicted) / recipe.batch_events), recipe.min_steps)
     steps = min(steps, max(recipe.max_steps, recipe.min_steps))
     sizes = [recipe.batch_events]

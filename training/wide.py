@@ -1,9 +1,10 @@
-"""The wide part's share in what comes next: logistic regression on the newest row, fitted before the network's first step.
+"""Where the network starts: at a logistic regression of what comes next, and at what the filter of intents says of purchases.
 
 Few steps of a network leave a plain regression behind; a regression is convex and done in seconds. The network then learns what
-it misses. Its share in purchases starts at 0, as few buyers would be learned by heart.
+it misses. Of purchases few buyers would be learned by heart so.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,8 @@ from training.examples import Examples
 from training.labels import UNKNOWN
 from training.losses import masked_bce
 from training.model import IntentModel, places_of, wide_inputs
-from worker.contract.events import EVENT_TYPES
+from training.row_features import FILTER_LOG_ODDS
+from worker.contract.events import EVENT_TYPES, HAZARD_HEADS, HORIZONS
 
 #: What the weights of standardised features are held back by, as so many times half their squares.
 _STRENGTH = 10.0
@@ -24,6 +26,8 @@ _MAX_STEPS = 100
 _MOST_EVENTS = 100_000
 _BATCH_EVENTS = 4096
 _TYPES = len(EVENT_TYPES)
+#: By head: the row of the session's link among all links.
+SESSION_LINKS = [h * len(HORIZONS) + HORIZONS.index("session") for h in range(len(HAZARD_HEADS))]
 
 
 class _Rows(NamedTuple):
@@ -59,6 +63,19 @@ def fit_wide(model: IntentModel, examples: Examples, seed: int) -> None:
         model.wide.weight[-(1 + _TYPES) :] = weight
         model.churn.bias.copy_(bias[:1])
         model.next_type.bias.copy_(bias[1:])
+
+
+@torch.no_grad()
+def start_at_filter(model: IntentModel, heads: Iterable[int]) -> None:
+    """Let the network say of these heads' events within the session what the filter says, in place."""
+    for h in heads:
+        link, at = SESSION_LINKS[h], FILTER_LOG_ODDS[h]
+        mean, deviation = model.features.mean[at], model.features.deviation[at]
+        if torch.isfinite(deviation):
+            model.wide.weight[link] = 0.0
+            model.wide.weight[link, at] = deviation
+            model.link.weight[link] = 0.0
+            model.link.bias[link] = mean
 
 
 @torch.no_grad()

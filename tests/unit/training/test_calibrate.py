@@ -102,21 +102,23 @@ def test_a_good_model_is_left_about_as_it_is(model: IntentModel, data: Examples)
     assert after["log_loss"] <= before["log_loss"] + 1e-4
 
 
-def test_a_slope_that_nothing_speaks_for_goes(model: IntentModel, data: Examples) -> None:
-    """Where buyers are drawn by lot little of the scores' spread is left, their mean stays, and so do those after a purchase."""
+def test_a_slope_comes_down_as_far_as_sessions_speak_against_it(model: IntentModel, data: Examples) -> None:
+    """Where buyers are drawn by lot: the more there are, the further, and what follows a purchase keeps its own."""
     link = data.link.copy()
     lot = np.random.default_rng(0).random(int(data.session.max()) + 1) < 0.3
     link[data.predicted, 0, SESSION] = np.repeat(lot[data.session], data.stop - data.first)
     by_lot = replace(data, link=link)
+    few, some, all_ = (by_lot.select(np.arange(len(data)) % share == 0) for share in (50, 4, 1))
+    slopes = [float(calibrate(model, examples, level=False).link_scale[0, 0, SESSION]) for examples in (few, some, all_)]
+    assert abs(slopes[0] - 1) < 0.1
+    assert 0.9 > slopes[1] > slopes[2]
     flat = calibrate(model, by_lot, level=False)
-    assert float(flat.link_scale[:BOUGHT, 0, SESSION].max()) < 0.4
     assert torch.equal(flat.link_scale[BOUGHT, :, SESSION], torch.ones(2))
     assert torch.equal(flat.link_bias[BOUGHT, :, SESSION], torch.zeros(2))
     candidates = Candidates.most_frequent(data.items)
     before, after = (predict(ServingModel(model, each, candidates), data) for each in (Calibration(), flat))
     ahead = ~np.isin(before.row, after_a_purchase(data))
-    assert after.within[ahead, 0, SESSION].std() < before.within[ahead, 0, SESSION].std() / 2
-    assert after.within[ahead, 0, SESSION].mean() == pytest.approx(before.within[ahead, 0, SESSION].mean(), rel=0.03)
+    assert after.within[ahead, 0, SESSION].std() < before.within[ahead, 0, SESSION].std() * 0.8
     np.testing.assert_allclose(after.within[~ahead, 0, SESSION], before.within[~ahead, 0, SESSION], atol=1e-6)
 
 
@@ -129,13 +131,6 @@ def after_a_purchase(data: Examples) -> np.ndarray:
         if (data.rows["codes"][start : row + 1, CODES.index("type")] == TYPE_CODE["purchase"]).any()
     ]
     return np.array(rows)
-
-
-def test_fine_tuning_keeps_a_champions_slope(model: IntentModel, data: Examples) -> None:
-    """A few sessions that show nothing are no reason to forget what many had shown."""
-    few = data.select(np.arange(len(data)) < 12)
-    assert float(calibrate(model, few, prior=Calibration()).link_scale[0, 0, SESSION]) > 0.9
-    assert float(calibrate(model, few).link_scale[0, 0, SESSION]) < 0.9
 
 
 def test_it_is_deterministic(model: IntentModel, data: Examples) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from tests.benchmarks.learning.measure import measured
 from tests.benchmarks.learning.sets import SimulatedSet
+from training.metrics.binary import log_losses
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,19 @@ def test_the_truth_is_all_and_a_constant_nothing_of_what_can_be_known(data: Simu
     assert flat.share == 0.0
     odds = np.log(data.truth / (1 - data.truth)), np.log(data.prevalence / (1 - data.prevalence))
     assert 0.3 < measured(data, 1 / (1 + np.exp(-(odds[0] + odds[1]) / 2))).share < 1
+
+
+def test_the_expected_share_is_that_of_labels_without_number(data: SimulatedSet) -> None:
+    """The mean over many draws of labels comes to it."""
+    half, flat = data.truth / 2, np.full(len(data.truth), data.prevalence)
+    rng = np.random.default_rng(2)
+    saved, known = 0.0, 0.0
+    for _ in range(200):
+        label = (rng.random(len(half)) < data.truth).astype(np.int64)
+        constant, mine, bayes = (float(log_losses(label, p).mean()) for p in (flat, half, data.truth))
+        saved, known = saved + constant - mine, known + constant - bayes
+    assert measured(data, half).expected_share == pytest.approx(saved / known, abs=0.02)
+    assert measured(data, data.truth).expected_share == 1.0
 
 
 def test_the_truths_calibration_error_is_about_the_floor(data: SimulatedSet) -> None:
