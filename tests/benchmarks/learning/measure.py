@@ -15,7 +15,10 @@ Doubles = npt.NDArray[np.float64]
 
 
 class Measured(NamedTuple):
-    """`share` of the Bayes skill: (constant - model) / (constant - Bayes), all in log-loss over the judging events."""
+    """`share` of the Bayes skill: (constant - model) / (constant - Bayes), all in log-loss over the judging events.
+
+    `expected_share` is the same in the log-loss that the truth has one expect: without the luck of these labels.
+    """
 
     events: int
     prevalence: float
@@ -23,6 +26,7 @@ class Measured(NamedTuple):
     bayes: float
     log_loss: float
     share: float
+    expected_share: float
     roc_auc: float
     bayes_auc: float
     first_auc: float
@@ -40,7 +44,9 @@ def measured(data: SimulatedSet, p: Doubles, seed: int = 0) -> Measured:
     """
     label, truth = data.label, data.truth
     ones = np.ones((1, len(label)))
-    constant, bayes, model = (float(log_losses(label, each).mean()) for each in (np.full(len(label), data.prevalence), truth, p))
+    scores = np.full(len(label), data.prevalence), truth, p
+    constant, bayes, model = (float(log_losses(label, each).mean()) for each in scores)
+    constant_expected, bayes_expected, expected = (float(_expected_losses(truth, each).mean()) for each in scores)
     mine, best = figures(label, p, ones), figures(label, truth, ones)
     first = data.position == 1
     mine_first, best_first = (figures(label[first], each[first], ones[:, first]) for each in (p, truth))
@@ -51,6 +57,7 @@ def measured(data: SimulatedSet, p: Doubles, seed: int = 0) -> Measured:
         bayes=bayes,
         log_loss=model,
         share=(constant - model) / (constant - bayes),
+        expected_share=(constant_expected - expected) / (constant_expected - bayes_expected),
         roc_auc=float(mine["roc_auc"][0]),
         bayes_auc=float(best["roc_auc"][0]),
         first_auc=float(mine_first["roc_auc"][0]),
@@ -60,6 +67,11 @@ def measured(data: SimulatedSet, p: Doubles, seed: int = 0) -> Measured:
         bayes_ece=float(best["ece"][0]),
         level=float((p - label).mean()),
     )
+
+
+def _expected_losses(truth: Doubles, p: Doubles) -> Doubles:
+    """Log-loss of each of the scores, as labels drawn by the truth come out on average."""
+    return -(truth * np.log(p) + (1 - truth) * np.log1p(-p))
 
 
 def _floor(data: SimulatedSet, p: Doubles, seed: int) -> float:

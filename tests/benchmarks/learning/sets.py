@@ -67,15 +67,18 @@ class SimulatedSet:
 
 
 def simulated_set(spec: SetSpec, seed: int) -> SimulatedSet:
-    """Deterministic by seed. A strange shop differs from seed to seed."""
+    """Deterministic by seed."""
+    return cut(simulate(shop_of(spec, seed), spec.sessions, 1000 + seed, START_MS, hours=HOURS, drift=spec.drift))
+
+
+def shop_of(spec: SetSpec, seed: int) -> Shop:
+    """The shop of a set. A strange one differs from seed to seed."""
     shop = load_shop(spec.shop)
     if spec.strange:
         shop = _strange(shop, seed)
     if spec.blind:
         shop = _blind(shop)
-    if spec.purchase_rate is not None:
-        shop = with_purchases(shop, spec.purchase_rate)
-    return cut(simulate(shop, spec.sessions, 1000 + seed, START_MS, hours=HOURS, drift=spec.drift))
+    return shop if spec.purchase_rate is None else with_purchases(shop, spec.purchase_rate)
 
 
 def cut(stream: Clickstream) -> SimulatedSet:

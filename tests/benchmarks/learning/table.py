@@ -13,7 +13,8 @@ Results = dict[str, dict[str, Any]]
 _LEAST_SKILL = 0.001
 
 _COLUMNS = (
-    "shop", "sessions", "seeds", "share of skill", "log-loss less constant's", "of the truth", "ROC AUC", "of the truth",
+    "shop", "sessions", "seeds", "expected share of skill", "of the true kind, fitted", "share on these labels",
+    "log-loss less constant's", "of the truth", "ROC AUC", "of the truth",
     "at first event", "of the truth", "ECE less floor", "level", "seconds",
 )  # fmt: skip
 
@@ -57,7 +58,10 @@ def _row(spec: SetSpec, rows: list[dict[str, float]]) -> list[str]:
         spec.name,
         f"{spec.sessions:,}",
         str(len(rows)),
-        spread([row["share"] for row in rows], ".3f") if mean["constant"] - mean["bayes"] > _LEAST_SKILL else "",
+        *(
+            spread([row[share] for row in rows], ".3f") if mean["constant"] - mean["bayes"] > _LEAST_SKILL else ""
+            for share in ("expected_share", "ceiling", "share")
+        ),
         spread([row["log_loss"] - row["constant"] for row in rows], "+.5f"),
         f"{mean['bayes'] - mean['constant']:+.5f}",
         f"{mean['roc_auc']:.4f}",
