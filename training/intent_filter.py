@@ -1,8 +1,8 @@
-"""A latent-intent filter: a hidden Markov model of what visitors do next, fitted to whole sessions without any label.
+"""A latent-intent filter: a hidden Markov model of what visitors do next, fitted to whole sessions.
 
 Hidden Markov models of shop visits go back to Montgomery et al., "Modeling Online Browsing and Path Analysis Using Clickstream
-Data" (2004). Every event teaches it, not only those few that precede a purchase, so a small log is enough; what it believes of
-a visitor's intent is then one more feature of the network, which learns what else matters.
+Data" (2004). Every event teaches it, not only those few that precede a purchase, so a small log is enough. What it foresees is
+where the network starts, and what it believes of a visitor's intent a feature of the network, which learns what else matters.
 """
 
 import math

@@ -20,7 +20,7 @@ from training.rates import SEEN, Rates
 from training.train import tensors
 from training.version import _as_now
 from worker.contract.events import HAZARD_HEADS
-from worker.contract.features import CODES, TYPE_CODE, FeatureSpec
+from worker.contract.features import CODES, TYPE_CODE, FeatureSpec, bucket
 from worker.contract.session import SessionPolicy
 
 SPEC = FeatureSpec(window=16, item_buckets=64, category_buckets=16, brand_buckets=16)
@@ -198,6 +198,30 @@ def test_what_was_never_seen_has_the_rate_of_the_shop() -> None:
     codes = torch.zeros((1, 1, len(CODES)), dtype=torch.int64)
     codes[..., ITEM] = unseen
     assert fresh(SEEN, codes[0], Packed.whole(codes))[0, :2].tolist() == [0.0, 0.0]
+
+
+def test_a_category_does_as_those_of_its_size_until_its_own_sessions_tell() -> None:
+    """Three large categories sell to one in ten, many small ones to one in three: so does a small one that has sold nothing."""
+    rng = np.random.default_rng(0)
+    events = []
+    for k in range(3000):
+        small = k % 4 == 0
+        category = f"small-{rng.integers(60)}" if small else f"large-{k % 4}"
+        steps = [click(2 * k, k * 40 * MINUTE, f"v{k}")]
+        if rng.random() < (1 / 3 if small and category != "small-7" else 0.1 if not small else 0.0):
+            steps.append(click(2 * k + 1, k * 40 * MINUTE + MINUTE, f"v{k}", "purchase"))
+        events += [msgspec.structs.replace(step, category=category) for step in steps]
+    events.append(click(9000, 30_000 * 40 * MINUTE, "end"))
+    spec = FeatureSpec(window=16)
+    data = examples_of(fold_log(on_one_partition(events), spec, SessionPolicy()))
+    made = Rates(spec)
+    made.fit(data)
+    said = {
+        name: float(made.of_category(torch.tensor([bucket("category", name, spec.category_buckets)]))[0, 0])
+        for name in ("small-7", "small-9", "large-1")
+    }
+    assert said["small-7"] > 0.1 > -0.2 > said["large-1"]
+    assert said["small-7"] < said["small-9"]
 
 
 def test_rates_of_what_never_happened_tell_nothing() -> None:

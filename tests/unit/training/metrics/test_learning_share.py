@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from tests.benchmarks.learning.ceiling import fitted_to_the_log
 from tests.benchmarks.learning.measure import measured
-from tests.benchmarks.learning.sets import SimulatedSet
+from tests.benchmarks.learning.sets import SETS, SimulatedSet, simulated_set
 from training.metrics.binary import log_losses
 
 
@@ -49,3 +50,12 @@ def test_the_truths_calibration_error_is_about_the_floor(data: SimulatedSet) -> 
     assert true.ece == true.bayes_ece
     assert half.ece > 4 * half.floor
     assert half.level < -0.02
+
+
+def test_the_truths_kind_fitted_to_the_log_finds_most_but_not_all() -> None:
+    """Of a small log; it is a score for each judging event."""
+    spec = next(spec for spec in SETS if spec.name == "few")
+    data = simulated_set(spec, 2)
+    p = fitted_to_the_log(spec, data, 2)
+    assert p.shape == data.truth.shape
+    assert 0.7 < measured(data, p).expected_share < 1
