@@ -65,6 +65,13 @@ class SimulatedSet:
     prevalence: float
     sessions: int
 
+    def places_in(self, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """Where in these each judging event [n] is."""
+        order = np.argsort(hashes)
+        at = order[np.searchsorted(hashes[order], self.hashes)]
+        assert np.array_equal(hashes[at], self.hashes), "every judging event has its score"
+        return at
+
 
 def simulated_set(spec: SetSpec, seed: int) -> SimulatedSet:
     """Deterministic by seed."""
